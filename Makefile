@@ -1,0 +1,50 @@
+# Two commands, each does everything: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint check bench weights clean help
+
+help:
+	@echo "make demo    people identified by their walk, on this machine (no PyTorch)"
+	@echo "make test    the whole test suite, with PyTorch"
+	@echo "make check   formatting, lint, types and the tests"
+	@echo "make bench   the figures of the README, measured side by side on this machine"
+	@echo "make weights train the shipped weights again (hours)"
+	@echo "make clean   remove the environment and everything made"
+
+demo: $(VENV)/.demo
+	$(BIN)/gaitedge demo --out demo
+
+test: $(VENV)/.test
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/engines.py --threads 2
+	$(BIN)/python benchmarks/cold_start.py
+
+weights: $(VENV)/.test
+	$(BIN)/python benchmarks/train_walkers.py runs/walkers
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "GaitEdge needs Python 3.10 or newer; say which: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,onnxruntime,train,video,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info
