@@ -1,0 +1,192 @@
+"""Every way to run GaitPart on this processor, side by side: python benchmarks/engines.py
+
+The first row is the paper's letter in eager PyTorch; the others are compared with it. Every candidate
+lives in a process of its own, since the waiting threads of one runtime would slow down the next, and
+they take turns round after round, so that the ratios survive a machine that is busy now and then.
+Every candidate's embeddings are compared with the first one's: a fast wrong answer shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaitedge.bundle import FOLD_GRAPH, make_bundle
+from gaitedge.config import GaitPartConfig
+from gaitedge.cpu import cpu_features
+from gaitedge.engines import load, usable_cores
+from gaitedge.export.graph import LETTER, Plan, build_graph
+from gaitedge.files import atomic_write
+from gaitedge.profiling import draw_silhouettes, machine
+from gaitedge.weights import Weights
+
+Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+PAUSE_S = 0.02  # between turns: lets the last candidate's threads stop waiting actively
+TIMED_RUNS = 3  # a turn; their median counts. One more goes before them, to warm the caches.
+
+CANDIDATES: dict[str, tuple[str, Plan | bool, str]] = {
+    # What is printed: the runtime, the graph's plan or PyTorch's `letter`, the precision.
+    "PyTorch eager, the paper's letter": ("torch", True, "fp32"),
+    "PyTorch eager, fused": ("torch", False, "fp32"),
+    "ONNX Runtime, the paper's letter": ("onnxruntime", LETTER, "fp32"),
+    "ONNX Runtime, fused": ("onnxruntime", Plan(), "fp32"),
+    "OpenVINO, the paper's letter": ("openvino", LETTER, "fp32"),
+    "OpenVINO, fused": ("openvino", Plan(), "fp32"),
+    "OpenVINO, fused, BF16": ("openvino", Plan(), "bf16"),
+}
+
+
+def main() -> None:
+    """Measure, print a table, and write the JSON document if asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of every runtime")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write machine, versions and results here")
+    options = parser.parse_args()
+    names = list(CANDIDATES)
+    if cpu_features().isdisjoint({"avx512_bf16", "amx_bf16"}):
+        names.remove("OpenVINO, fused, BF16")  # without the instructions it is slower than FP32
+    shape = (options.batch, options.frames)
+
+    workers = [Worker(name, options.threads, shape) for name in names]
+    errors = [relative_error(worker.embeddings, workers[0].embeddings) for worker in workers]
+    rounds = [[worker.measure() for worker in workers] for _ in range(options.rounds)]
+    for worker in workers:
+        worker.stop()
+
+    rows = []
+    for index, name in enumerate(names):
+        times = [measured[index] for measured in rounds]
+        speedups = [measured[0] / measured[index] for measured in rounds]
+        rows.append(
+            {
+                "name": name,
+                "median_ms": statistics.median(times),
+                "min_ms": min(times),
+                "speedup": statistics.median(speedups),
+                "relative_error": errors[index],
+            }
+        )
+    print(f"{shape[0]} x {shape[1]} frames, {options.threads} threads, {options.rounds} rounds")
+    print(f"{'':36}{'median ms':>10}{'min ms':>10}{'x faster':>10}{'difference':>12}")
+    for row in rows:
+        print(
+            f"{row['name']:36}{row['median_ms']:10.1f}{row['min_ms']:10.1f}"
+            f"{row['speedup']:10.2f}{row['relative_error']:12.1e}"
+        )
+    if options.json:
+        document = {
+            "command": shlex.join(["python", *sys.argv]),
+            "machine": machine(),
+            "batch": shape[0],
+            "frames": shape[1],
+            "threads": options.threads,
+            "rounds": options.rounds,
+            "results": rows,
+        }
+        with atomic_write(options.json) as file:
+            file.write(json.dumps(document, indent=1).encode() + b"\n")
+
+
+class Worker:
+    """A candidate in a process of its own that runs when it is asked to."""
+
+    def __init__(self, name: str, threads: int, shape: tuple[int, int]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=serve, args=(there, name, threads, shape), daemon=True)
+        self._process.start()
+        there.close()
+        self.embeddings: NDArray[np.float32] = self._here.recv()
+
+    def measure(self) -> float:
+        """Milliseconds of one inference, the median of one turn."""
+        time.sleep(PAUSE_S)
+        self._here.send(True)
+        return float(self._here.recv())
+
+    def stop(self) -> None:
+        """End the process."""
+        self._here.send(False)
+        self._process.join()
+
+
+def serve(connection: Connection[Any, Any], name: str, threads: int, shape: tuple[int, int]) -> None:
+    """A worker's life: send the embeddings of the first input, then a time for each request."""
+    embed = candidate(name, threads)
+    rng = np.random.default_rng(0)
+    inputs = [draw_silhouettes(*shape, rng) for _ in range(TIMED_RUNS)]
+    connection.send(embed(inputs[0]))
+    while connection.recv():
+        embed(inputs[0])
+        times = []
+        for silhouettes in inputs:
+            start = time.perf_counter()
+            embed(silhouettes)
+            times.append((time.perf_counter() - start) * 1e3)
+        connection.send(statistics.median(times))
+
+
+def candidate(name: str, threads: int) -> Embed:
+    """Get one candidate ready; the weights are the same for all."""
+    runtime, form, precision = CANDIDATES[name]
+    config = GaitPartConfig()
+    weights = draw_weights(config)
+    if isinstance(form, Plan):
+        graph = build_graph(config, weights, form).SerializeToString()
+        bundle = make_bundle(config, weights, {FOLD_GRAPH: graph}, {})
+        return load(bundle, runtime, threads, precision).embed
+    import torch
+
+    from gaitedge.model import GaitPart
+
+    torch.set_num_threads(threads)
+    model = GaitPart(config).load(weights).eval()
+
+    def embed(silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.asarray(model(torch.from_numpy(silhouettes), letter=form).numpy())
+
+    return embed
+
+
+def draw_weights(config: GaitPartConfig) -> Weights:
+    """Random weights that keep activations near 1; their values do not change the speed."""
+    rng = np.random.default_rng(0)
+    weights = {}
+    for name, shape in config.shapes().items():
+        inputs = (
+            np.prod(shape[1:])
+            if name.startswith("frame")
+            else shape[-2]
+            if name == "fc"
+            else np.prod(shape[2:])
+        )
+        weights[name] = rng.normal(0, (2 / inputs) ** 0.5, shape).astype(np.float32)
+    return weights
+
+
+def relative_error(embeddings: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Largest absolute difference over the largest magnitude."""
+    return float(np.abs(embeddings - reference).max() / np.abs(reference).max())
+
+
+if __name__ == "__main__":
+    main()

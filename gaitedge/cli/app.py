@@ -1,0 +1,51 @@
+"""The application: every command and the group that turns errors into one line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gaitedge import __version__
+from gaitedge.cli import data, machine, models, people
+from gaitedge.cli.console import Group
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="gaitedge",
+    cls=Group,
+    help="Gait recognition on the edge: train, export, identify, profile.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug's traceback as Python prints it
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gaitedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(rich_help_panel="Start here")(machine.demo)
+app.command(rich_help_panel="Start here")(machine.doctor)
+app.command(rich_help_panel="Data")(data.synth)
+app.command(rich_help_panel="Data")(data.prepare)
+app.command(rich_help_panel="Models")(models.train)
+app.command("eval", rich_help_panel="Models")(models.evaluate)
+app.command(rich_help_panel="Models")(models.export)
+app.command(rich_help_panel="Models")(models.inspect)
+app.command(rich_help_panel="Models")(machine.bench)
+app.command(rich_help_panel="People")(people.enroll)
+app.command(rich_help_panel="People")(people.identify)
+app.add_typer(people.gallery, name="gallery", rich_help_panel="People")

@@ -1,0 +1,174 @@
+"""Commands about people: enroll, identify, gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaitedge.cli.console import Group, Json, print_json, progress_bar, say, table
+
+if TYPE_CHECKING:
+    from gaitedge.recognizer import Identified
+
+__all__ = ["enroll", "gallery", "identify"]
+
+BundleArgument = Annotated[Path, typer.Argument(help="A .gait bundle.")]
+GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's file.")]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of silhouette PNGs, an OpenGait pickle, or STORE:SUBJECT/CONDITION/VIEW "
+        "with * and ? for several walks, as in 'walks:007/nm-*/090'."
+    ),
+]
+EngineOption = Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")]
+
+
+def enroll(
+    bundle: BundleArgument,
+    gallery: GalleryArgument,
+    source: SourceArgument,
+    id: Annotated[  # noqa: A002 (the option's name)
+        str | None, typer.Option("--id", help="Who walks there; a store knows by itself.")
+    ] = None,
+    set_threshold: Annotated[
+        bool, typer.Option("--set-threshold", help="Then set the threshold for unknown people.")
+    ] = False,
+    engine: EngineOption = "auto",
+    threads: ThreadsOption = None,
+    json: Json = False,
+) -> None:
+    """Enrol a person's walks into a gallery; all walks of SOURCE or none."""
+    from gaitedge.recognizer import Recognizer
+
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    with progress_bar("embedding") as progress:
+        done = recognizer.enroll(source, subject=id, progress=progress)
+    threshold = recognizer.set_threshold() if set_threshold else None
+    names = sorted({enrolment.subject for enrolment in done})
+    if json:
+        print_json({"gallery": gallery, "subjects": names, "sequences": len(done), "threshold": threshold})
+        return
+    walks = "1 walk" if len(done) == 1 else f"{len(done)} walks"
+    say(f"enrolled {walks} of {', '.join(names)} into {gallery}")
+    if threshold is not None:
+        say(f"threshold: {threshold:.4f}")
+
+
+def identify(
+    bundle: BundleArgument,
+    gallery: GalleryArgument,
+    source: SourceArgument,
+    top: Annotated[int, typer.Option(min=1, help="People to name at most.")] = 5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Distance beyond which a walk is nobody's; the gallery's by default.")
+    ] = None,
+    engine: EngineOption = "auto",
+    threads: ThreadsOption = None,
+    json: Json = False,
+) -> None:
+    """Name the people who walk in SOURCE, nearest first, or say "unknown"."""
+    from gaitedge.recognizer import Recognizer
+
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    with progress_bar("embedding") as progress:
+        walks = recognizer.identify(source, top=top, threshold=threshold, progress=progress)
+    if json:
+        print_json(walks)
+    elif len(walks) == 1:
+        _one(walks[0])
+    else:
+        rows = [
+            [
+                walk.source,
+                "unknown" if walk.identification.unknown else walk.identification.matches[0].subject,
+                f"{walk.identification.matches[0].distance:.4f}",
+                *(
+                    (walk.identification.matches[1].subject, f"{walk.identification.matches[1].distance:.4f}")
+                    if len(walk.identification.matches) > 1
+                    else (None, None)
+                ),
+            ]
+            for walk in walks
+        ]
+        table("Identified", ["walk", "is", "distance", "next", "distance "], rows)
+
+
+def _one(walk: Identified) -> None:
+    found = walk.identification
+    best = found.matches[0]
+    limit = "no threshold set" if found.threshold is None else f"threshold {found.threshold:.4f}"
+    name = "unknown" if found.unknown else best.subject
+    say(f"[bold]{name}[/bold]  distance {best.distance:.4f}, {limit}; {walk.frames} frames of {walk.source}")
+    rows = [
+        [rank, match.subject, f"{match.distance:.4f}", match.condition, match.view]
+        for rank, match in enumerate(found.matches, 1)
+    ]
+    table("Nearest", ["rank", "subject", "distance", "condition", "view"], rows)
+
+
+gallery = typer.Typer(
+    cls=Group, help="List, remove, export and count what a gallery holds.", no_args_is_help=True
+)
+
+
+@gallery.command("list")
+def list_(path: GalleryArgument, json: Json = False) -> None:
+    """List the people of a gallery and how many walks of each it holds."""
+    from gaitedge.gallery import Gallery
+
+    with Gallery.open(path) as opened:
+        subjects = opened.subjects()
+    if json:
+        print_json(subjects)
+    else:
+        table(str(path), ["subject", "walks"], list(subjects.items()))
+
+
+@gallery.command()
+def remove(path: GalleryArgument, subject: str, json: Json = False) -> None:
+    """Remove a person and all his or her walks."""
+    from gaitedge.gallery import Gallery
+
+    with Gallery.open(path) as opened:
+        walks = opened.remove(subject)
+    if json:
+        print_json({"subject": subject, "removed": walks})
+    else:
+        say(f"removed {subject} with {walks} {'walk' if walks == 1 else 'walks'}")
+
+
+@gallery.command("export")
+def export_(path: GalleryArgument, out: Annotated[Path, typer.Argument(help="An .npz file.")]) -> None:
+    """Write everything that a gallery holds to an .npz file that NumPy reads without pickle."""
+    from gaitedge.gallery import Gallery
+
+    with Gallery.open(path) as opened:
+        opened.export(out)
+    say(f"wrote {out}")
+
+
+@gallery.command()
+def stats(path: GalleryArgument, json: Json = False) -> None:
+    """Count what a gallery holds."""
+    from gaitedge.gallery import Gallery
+
+    with Gallery.open(path) as opened:
+        found = opened.stats()
+    if json:
+        print_json(found)
+        return
+    rows: list[list[object]] = [
+        ["people", found.subjects],
+        ["walks", found.sequences],
+        *([f"walks, {name}", count] for name, count in found.by_condition.items()),
+        *([f"walks at view {name}", count] for name, count in found.by_view.items()),
+        ["threshold", None if found.threshold is None else f"{found.threshold:.4f}"],
+        ["model", found.fingerprint[:12]],
+        ["created", found.created],
+        ["bytes", f"{found.size:,}"],
+    ]
+    table(str(path), ["", "value"], rows)

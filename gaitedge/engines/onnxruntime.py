@@ -1,0 +1,66 @@
+"""ONNX Runtime on the CPU, in FP32: the engine for machines without OpenVINO."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.config import HEIGHT, WIDTH
+from gaitedge.cpu import cpu_model
+from gaitedge.engines import Choice, check_batch
+from gaitedge.errors import BundleError, require
+
+__all__ = ["OnnxRuntimeEngine"]
+
+
+class OnnxRuntimeEngine:
+    """A bundle's graph in an ONNX Runtime session."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+        runtime = require("onnxruntime", "the ONNX Runtime engine")
+        failures = require("onnxruntime.capi.onnxruntime_pybind11_state", "the ONNX Runtime engine")
+        self.precision, self.description = choice.settle(
+            f"ONNX Runtime {runtime.__version__}",
+            cpu_model(),
+            possible=choice.precision == "fp32",
+            lacking="ONNX Runtime has no BF16 on the CPU",
+        )
+        runtime.disable_telemetry_events()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = choice.threads
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3  # errors only; what matters comes as an exception
+        # Every walk has another length: a plan of its allocations would be kept for each.
+        options.enable_mem_pattern = False
+        try:
+            session = runtime.InferenceSession(
+                bundle.read(FOLD_GRAPH), options, providers=["CPUExecutionProvider"]
+            )
+        except (
+            failures.Fail,
+            failures.InvalidArgument,
+            failures.InvalidGraph,
+            failures.InvalidProtobuf,
+            failures.NotImplemented,
+            failures.RuntimeException,
+        ) as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(f"{bundle.path}: ONNX Runtime cannot use {FOLD_GRAPH}: {reason}") from None
+        self.config, self.fingerprint = bundle.config, bundle.fingerprint
+        found = [list(port.shape[-2:]) for port in (*session.get_inputs(), *session.get_outputs())]
+        wanted = [[HEIGHT, WIDTH], [self.config.parts, self.config.embedding_dim]]
+        if found != wanted:
+            raise BundleError(f"{bundle.path}: {FOLD_GRAPH} maps {found}, its manifest's network {wanted}")
+        self._session = session
+
+    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
+
+        Raises SilhouetteError on another type or shape. A session may be called from several
+        threads at once.
+        """
+        (embeddings,) = self._session.run(["embeddings"], {"silhouettes": check_batch(silhouettes)})
+        return np.asarray(embeddings, np.float32)

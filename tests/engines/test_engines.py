@@ -1,0 +1,367 @@
+"""Every engine gives the paper's embeddings, from any thread, for any walk, or says why not."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import random_silhouettes, random_weights
+from numpy.typing import NDArray
+
+from gaitedge import engines
+from gaitedge.bundle import FOLD_GRAPH, Bundle, Target, make_bundle
+from gaitedge.config import GaitPartConfig
+from gaitedge.cpu import cpu_features
+from gaitedge.engines import Engine, embed_all, load, usable_cores
+from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
+from gaitedge.export.graph import build_graph
+
+PAPER = GaitPartConfig()
+SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)
+UNEVEN = GaitPartConfig(
+    channels=(4, 8), strips=(1, 3, 5, 4), parts=5, templates=(2,), temporal_pooling="mean"
+)
+NAMES = ["openvino", "onnxruntime"]
+
+HAS_BF16 = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16"})
+needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor has no BF16 instructions")
+
+
+def bundle_of(config: GaitPartConfig, precision: str = "fp32") -> Bundle:
+    weights = random_weights(config, 0)
+    graph = build_graph(config, weights).SerializeToString()
+    return make_bundle(config, weights, {FOLD_GRAPH: graph}, {"cpu": Target("openvino", precision)})
+
+
+def letter(config: GaitPartConfig, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The paper's letter in PyTorch."""
+    torch = pytest.importorskip("torch")
+    from gaitedge.model import GaitPart
+
+    torch.set_num_threads(1)  # more would spin beside the engine's own
+    with torch.inference_mode():
+        model = GaitPart(config).load(random_weights(config, 0))
+        return np.asarray(model(torch.from_numpy(silhouettes), letter=True).numpy())
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Make packages look as if they were not installed."""
+    find = importlib.util.find_spec
+
+    def pretend(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name in names else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", pretend)
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    pytest.importorskip(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(name: str) -> Engine:
+    return load(bundle_of(SMALL), name)
+
+
+@pytest.mark.parametrize("config", [PAPER, SMALL, UNEVEN], ids=["paper", "small", "uneven"])
+def test_embeddings_are_those_of_the_papers_letter(name: str, config: GaitPartConfig) -> None:
+    engine = load(bundle_of(config), name)
+    for seed, (batch, frames) in enumerate([(1, 1), (1, 30), (2, 17), (3, 2)]):
+        silhouettes = random_silhouettes(batch, frames, seed)
+        expected = letter(config, silhouettes)
+        found = engine.embed(silhouettes)
+        assert found.shape == (batch, config.parts, config.embedding_dim)
+        assert found.dtype == np.float32
+        # FP32's rounding; BF16, which OpenVINO takes by itself, is a hundred times further away.
+        assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+@needs_bf16
+def test_bf16_is_near_and_is_not_fp32() -> None:
+    pytest.importorskip("openvino")
+    silhouettes = random_silhouettes(2, 17, 0)
+    exact = load(bundle_of(PAPER), "openvino").embed(silhouettes)
+    engine = load(bundle_of(PAPER), "openvino", precision="bf16")
+    assert engine.precision == "bf16"
+    assert ", bf16, " in engine.description
+    error = np.abs(engine.embed(silhouettes) - exact).max() / np.abs(exact).max()
+    assert 1e-4 < error < 3e-2
+    assert load(bundle_of(PAPER, "bf16"), "openvino").precision == "bf16"
+    assert load(bundle_of(PAPER, "bf16"), "openvino", precision="fp32").precision == "fp32"
+
+
+def test_without_bf16_instructions_it_is_refused_or_replaced_openly(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("gaitedge.engines.openvino.cpu_features", lambda: frozenset({"avx2"}))
+    with pytest.raises(
+        MachineError, match="this processor has no BF16 instructions: it cannot run in bf16; use fp32"
+    ):
+        load(bundle_of(SMALL), "openvino", precision="bf16")
+    engine = load(bundle_of(SMALL, "bf16"), "openvino")
+    assert engine.precision == "fp32"
+    assert "fp32 (not bf16 as exported: this processor has no BF16 instructions)" in engine.description
+
+
+def test_onnx_runtime_has_no_bf16() -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(MachineError, match="ONNX Runtime has no BF16 on the CPU"):
+        load(bundle_of(SMALL), "onnxruntime", precision="bf16")
+    engine = load(bundle_of(SMALL, "bf16"), "onnxruntime")
+    assert engine.precision == "fp32"
+    assert "not bf16 as exported" in engine.description
+
+
+def test_an_engine_says_what_it_is(name: str) -> None:
+    bundle = bundle_of(SMALL)
+    engine = load(bundle, name, threads=1)
+    assert engine.name == name
+    assert engine.config == SMALL
+    assert engine.fingerprint == bundle.fingerprint
+    assert engine.description.startswith({"openvino": "OpenVINO 2", "onnxruntime": "ONNX Runtime 1"}[name])
+    assert engine.description.endswith(", fp32, 1 thread; as asked")
+    assert f"{usable_cores()} thread" in load(bundle, name).description
+
+
+def test_a_batch_is_its_sequences(engine: Engine) -> None:
+    silhouettes = random_silhouettes(4, 9, 0)
+    together = engine.embed(silhouettes)
+    for one, embedding in zip(silhouettes, together, strict=True):
+        np.testing.assert_allclose(
+            engine.embed(one[None])[0], embedding, rtol=0, atol=1e-5 * np.abs(together).max()
+        )
+
+
+def test_results_are_the_callers_own(engine: Engine) -> None:
+    first = engine.embed(random_silhouettes(1, 5, 0))
+    kept = first.copy()
+    second = engine.embed(random_silhouettes(1, 5, 1))
+    np.testing.assert_array_equal(first, kept)
+    assert not np.array_equal(first, second)
+    first[:] = 0  # writable, and nobody else's
+    np.testing.assert_array_equal(engine.embed(random_silhouettes(1, 5, 0)), kept)
+
+
+def test_any_memory_layout_will_do(engine: Engine, tmp_path: Path) -> None:
+    silhouettes = random_silhouettes(2, 6, 0)
+    expected = engine.embed(silhouettes)
+    np.save(tmp_path / "frames.npy", silhouettes)
+    read_only = silhouettes.copy()
+    read_only.flags.writeable = False
+    for same in (
+        np.asfortranarray(silhouettes),
+        np.repeat(silhouettes, 2, axis=1)[:, ::2],
+        np.load(tmp_path / "frames.npy", mmap_mode="r"),
+        read_only,
+    ):
+        np.testing.assert_array_equal(engine.embed(same), expected)
+    np.testing.assert_array_equal(silhouettes, random_silhouettes(2, 6, 0))
+
+
+def test_threads_do_not_mix_up_each_others_walks(engine: Engine) -> None:
+    walks = [random_silhouettes(1, 3 + seed % 5, seed) for seed in range(40)]
+    expected = [engine.embed(walk) for walk in walks]
+    with ThreadPoolExecutor(8) as pool:
+        for found, wanted in zip(pool.map(engine.embed, walks), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((1, 3, 64, 44), np.float32), "must be uint8, 0 to 255, not float32"),
+        (np.zeros((1, 3, 64, 44), bool), "must be uint8, 0 to 255, not bool"),
+        (
+            np.zeros((3, 64, 44), np.uint8),
+            r"must be \[batch, frames, 64, 44\], none of them 0, not \[3, 64, 44\]",
+        ),
+        (np.zeros((1, 3, 64, 64), np.uint8), r"not \[1, 3, 64, 64\]"),
+        (np.zeros((1, 0, 64, 44), np.uint8), r"not \[1, 0, 64, 44\]"),
+        (np.zeros((0, 3, 64, 44), np.uint8), r"not \[0, 3, 64, 44\]"),
+        ([[1]], "must be a NumPy array, not list"),
+    ],
+)
+def test_what_is_no_batch_of_silhouettes_is_refused(engine: Engine, array: object, message: str) -> None:
+    with pytest.raises(SilhouetteError, match=message):
+        engine.embed(array)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("graph", [b"", b"no graph", b"\x08\x08"], ids=["empty", "text", "cut"])
+def test_a_graph_that_is_none_is_refused_in_one_line(name: str, graph: bytes) -> None:
+    with pytest.raises(BundleError, match=r"cannot use graphs/fold\.onnx: .") as caught:
+        load(make_bundle(SMALL, random_weights(SMALL, 0), {FOLD_GRAPH: graph}, {}), name)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_graph_of_another_network_is_refused(name: str) -> None:
+    graph = build_graph(UNEVEN, random_weights(UNEVEN, 0)).SerializeToString()
+    with pytest.raises(BundleError, match=r"graphs/fold\.onnx maps .*256.* its manifest's network .*8"):
+        load(make_bundle(SMALL, random_weights(SMALL, 0), {FOLD_GRAPH: graph}, {}), name)
+
+
+def test_a_bundle_without_graph_is_refused(name: str) -> None:
+    with pytest.raises(BundleError, match=r"holds no graphs/fold\.onnx"):
+        load(make_bundle(SMALL, random_weights(SMALL, 0), {}, {}), name)
+
+
+def test_auto_takes_openvino_and_says_why() -> None:
+    pytest.importorskip("openvino")
+    assert load(bundle_of(SMALL)).description.endswith("; the faster of the engines")
+
+
+def test_auto_takes_onnx_runtime_where_openvino_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    hide(monkeypatch, "openvino")
+    engine = load(bundle_of(SMALL))
+    assert engine.name == "onnxruntime"
+    assert engine.description.endswith("; OpenVINO is not installed")
+
+
+def test_without_any_engine_both_commands_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "openvino", "onnxruntime")
+    with pytest.raises(MissingPackage, match=r"'gaitedge\[cpu\]' or: pip install 'gaitedge\[onnxruntime\]'"):
+        load(bundle_of(SMALL))
+    with pytest.raises(MissingPackage, match=r"pip install 'gaitedge\[cpu\]'"):
+        load(bundle_of(SMALL), "openvino")
+    with pytest.raises(MissingPackage, match=r"pip install 'gaitedge\[onnxruntime\]'"):
+        load(bundle_of(SMALL), "onnxruntime")
+
+
+def test_unknown_choices_are_refused() -> None:
+    bundle = bundle_of(SMALL)
+    with pytest.raises(InputError, match="unknown engine 'tflite'; there are: auto, openvino, onnxruntime"):
+        load(bundle, "tflite")
+    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, bf16"):
+        load(bundle, precision="int4")
+    with pytest.raises(InputError, match="1 thread or more, not 0"):
+        load(bundle, threads=0)
+    with pytest.raises(BundleError, match="exported for the unknown precision 'fp8'"):
+        load(bundle_of(SMALL, "fp8"))
+
+
+class CountingEngine:
+    """Embeds a sequence as its length and its first pixel, and notes each call's shape."""
+
+    name, description, precision, fingerprint, config = "counting", "", "fp32", "", SMALL
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+
+    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.shapes.append(silhouettes.shape[:2])
+        out = np.zeros((len(silhouettes), SMALL.parts, SMALL.embedding_dim), np.float32)
+        out[:, 0, 0], out[:, 0, 1] = silhouettes.shape[1], silhouettes[:, 0, 0, 0]
+        return out
+
+
+def test_sequences_of_one_length_run_together_and_keep_their_places() -> None:
+    lengths = [3, 5, 3, 3, 1, 5, 3, 400, 400]
+    sequences = [np.full((length, 64, 44), index, np.uint8) for index, length in enumerate(lengths)]
+    engine, progress = CountingEngine(), []
+    found = embed_all(engine, sequences, batch=3, progress=lambda done, total: progress.append((done, total)))
+    assert found[:, 0, 0].tolist() == lengths
+    assert found[:, 0, 1].tolist() == list(range(9))
+    # Two of 400 frames would take more memory than they gain time.
+    assert engine.shapes == [(1, 1), (3, 3), (1, 3), (2, 5), (1, 400), (1, 400)]
+    assert progress == [(1, 9), (4, 9), (5, 9), (7, 9), (8, 9), (9, 9)]
+
+
+def test_all_embeddings_are_those_of_one_by_one(engine: Engine) -> None:
+    sequences = [random_silhouettes(1, frames, frames)[0] for frames in (4, 2, 4, 7, 2, 4)]
+    found = embed_all(engine, sequences)
+    for sequence, embedding in zip(sequences, found, strict=True):
+        np.testing.assert_allclose(
+            embedding, engine.embed(sequence[None])[0], rtol=0, atol=1e-5 * np.abs(found).max()
+        )
+    assert embed_all(engine, []).shape == (0, SMALL.parts, SMALL.embedding_dim)
+
+
+def test_a_bad_sequence_is_named_before_anything_runs() -> None:
+    engine, good = CountingEngine(), np.zeros((3, 64, 44), np.uint8)
+    with pytest.raises(SilhouetteError, match=r"sequence 1 must be \[frames, 64, 44\], .* not \[2, 64, 64\]"):
+        embed_all(engine, [good, np.zeros((2, 64, 64), np.uint8)])
+    with pytest.raises(SilhouetteError, match=r"sequence 2 must be .* not \[0, 64, 44\]"):
+        embed_all(engine, [good, good, good[:0]])
+    with pytest.raises(InputError, match="1 sequence or more, not 0"):
+        embed_all(engine, [good], batch=0)
+    assert engine.shapes == []
+
+
+@pytest.mark.parametrize(
+    ("quota", "siblings", "cores"),
+    [
+        ({"cpu.max": "max 100000"}, 4, 4),
+        ({"cpu.max": "150000 100000"}, 4, 2),
+        ({"cpu.max": "10000 100000"}, 4, 1),
+        ({"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}, 4, 3),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 4, 4),
+        ({}, 2, 2),  # four hyper-threads on two cores
+    ],
+)
+def test_cores_are_physical_and_within_the_quota(
+    monkeypatch: pytest.MonkeyPatch, quota: dict[str, str], siblings: int, cores: int
+) -> None:
+    def read(path: str, otherwise: str) -> str:
+        if path.endswith("thread_siblings_list"):
+            return str(int(Path(path).parts[-3].removeprefix("cpu")) % siblings)
+        return quota.get(Path(path).name, otherwise)
+
+    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(engines, "_read", read)
+    assert usable_cores() == cores
+
+
+def run_cold(code: str, *arguments: str) -> str:
+    script = textwrap.dedent(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("which", ["auto", "onnxruntime"])
+def test_a_cold_start_is_quick_and_small(tmp_path: Path, which: str) -> None:
+    """A cold process opens a bundle and embeds 60 frames: CPU seconds, peak memory, what it imports."""
+    pytest.importorskip("openvino" if which == "auto" else which)
+    bundle_of(PAPER).save(tmp_path / "paper.gait")
+    out = run_cold(
+        """
+        import sys, time
+        from pathlib import Path
+        import numpy as np
+        from gaitedge.bundle import Bundle
+        from gaitedge.engines import load
+        engine = load(Bundle.open(Path(sys.argv[1])), sys.argv[2], threads=1)
+        engine.embed(np.random.default_rng(0).integers(0, 256, (1, 60, 64, 44), dtype=np.uint8))
+        peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1]
+        print(time.process_time(), int(peak) / 1024, *({"torch", "onnx"} & sys.modules.keys()))
+        """,
+        str(tmp_path / "paper.gait"),
+        which,
+    )
+    seconds, megabytes, *heavy = out.split()
+    assert float(seconds) < 2.5
+    assert float(megabytes) < 500
+    assert heavy == []
+
+
+def test_importing_the_package_costs_no_runtime() -> None:
+    out = run_cold(
+        """
+        import sys
+        import gaitedge.engines, gaitedge.engines.openvino, gaitedge.engines.onnxruntime, gaitedge.profiling
+        print(*({"openvino", "onnxruntime", "torch", "onnx", "safetensors"} & sys.modules.keys()))
+        """
+    )
+    assert out.split() == []

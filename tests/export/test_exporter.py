@@ -1,0 +1,302 @@
+"""An export is checked against the paper's letter before it exists, or it does not come to exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import subprocess
+import sys
+import textwrap
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from networks import configs, random_silhouettes, random_weights
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.config import GaitPartConfig
+from gaitedge.cpu import cpu_features
+from gaitedge.engines import load
+from gaitedge.errors import BundleError, GaitEdgeError, InputError, MachineError, MissingPackage, WeightsError
+from gaitedge.export import exporter
+from gaitedge.export.exporter import TOLERANCES, ExportReport, compare, export
+from gaitedge.export.graph import LETTER, Plan, build_graph
+from gaitedge.weights import Weights, fingerprint, save_weights
+
+SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)
+HAS_BF16 = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16"})
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None or importlib.util.find_spec("onnxruntime") is None,
+    reason="needs OpenVINO and ONNX Runtime",
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, SMALL, random_weights(SMALL, 0))
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A destination at which something older lies."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model.gait").write_bytes(b"older")
+    return folder / "model.gait"
+
+
+def untouched(out: Path) -> bool:
+    return out.read_bytes() == b"older" and [entry.name for entry in out.parent.iterdir()] == [out.name]
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    find = importlib.util.find_spec
+
+    def pretend(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name in names else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", pretend)
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_weights_become_a_checked_bundle(source: Path, out: Path) -> None:
+    steps: list[str] = []
+    report = export(source, out, progress=steps.append)
+    bundle = Bundle.open(out)
+    assert bundle.config == SMALL
+    assert bundle.fingerprint == fingerprint(SMALL, random_weights(SMALL, 0))
+    assert bundle.manifest.targets["cpu"].engine == "openvino"
+    assert bundle.manifest.targets["cpu"].precision == "fp32"
+    assert bundle.manifest.targets["cpu"].agreement == report.agreement
+    assert report.agreement is not None
+    assert 0 < report.agreement.relative_error < 2e-5
+    assert 0.99999 < report.agreement.cosine <= 1 + 1e-12
+    assert report.agreement.reference.startswith("ONNX Runtime ")
+    assert (report.path, report.target, report.precision) == (out, "cpu", "fp32")
+    assert report.engine.startswith("OpenVINO ")
+    assert report.bytes == out.stat().st_size
+    assert report.seconds > 0
+    assert report.nodes == len(ModelProto.FromString(bundle.read(FOLD_GRAPH)).graph.node)
+    assert steps[0] == "reading the weights"
+    assert steps[-1] == "writing the bundle"
+    assert [entry.name for entry in out.parent.iterdir()] == [out.name]
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(config=configs())
+def test_any_network_exports_within_the_tolerance(tmp_path: Path, config: GaitPartConfig) -> None:
+    source = tmp_path / "weights.safetensors"
+    save_weights(source, config, random_weights(config, 1))
+    report = export(source, tmp_path / "model.gait")
+    assert report.agreement is not None
+    assert report.agreement.relative_error < 1e-5
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this processor has no BF16 instructions")
+def test_bf16_is_checked_by_its_own_tolerance(out: Path, tmp_path: Path) -> None:
+    config = GaitPartConfig()
+    save_weights(tmp_path / "paper.safetensors", config, random_weights(config, 0))
+    report = export(tmp_path / "paper.safetensors", out, precision="bf16")
+    assert report.agreement is not None
+    assert 1e-4 < report.agreement.relative_error < TOLERANCES["bf16"].relative_error
+    assert Bundle.open(out).manifest.targets["cpu"].precision == "bf16"
+    assert load(Bundle.open(out)).precision == "bf16"
+
+
+def test_a_bundle_exports_again(source: Path, out: Path, tmp_path: Path) -> None:
+    export(source, out)
+    first = Bundle.open(out)
+    export(out, tmp_path / "again.gait", target="portable")
+    again = Bundle.open(tmp_path / "again.gait")
+    assert again.fingerprint == first.fingerprint
+    assert again.read(FOLD_GRAPH) == first.read(FOLD_GRAPH)
+    assert again.manifest.targets.keys() == {"portable"}
+    out.rename(tmp_path / "renamed.bin")  # known by its content, not its name
+    assert export(tmp_path / "renamed.bin", tmp_path / "renamed.bin").target == "cpu"  # onto itself
+    assert Bundle.open(tmp_path / "renamed.bin").fingerprint == first.fingerprint
+
+
+def test_a_portable_bundle_is_checked_where_an_engine_is(source: Path, out: Path) -> None:
+    report = export(source, out, target="portable")
+    assert report.target == "portable"
+    assert report.agreement is not None
+    assert Bundle.open(out).manifest.targets["portable"].engine == "any"
+    silhouettes = random_silhouettes(1, 5, 0)
+    engines = [load(Bundle.open(out), name).embed(silhouettes) for name in ("openvino", "onnxruntime")]
+    np.testing.assert_allclose(*engines, rtol=0, atol=1e-5 * np.abs(engines[0]).max())
+
+
+@pytest.mark.parametrize("target", ["auto", "portable"])
+def test_without_an_engine_a_bundle_is_portable_and_says_it_is_unchecked(
+    monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, target: str
+) -> None:
+    hide(monkeypatch, "openvino", "onnxruntime")
+    report = export(source, out, target=target)  # type: ignore[arg-type]
+    assert (report.target, report.engine, report.agreement) == ("portable", "none", None)
+    assert Bundle.open(out).manifest.targets["portable"].agreement is None
+    monkeypatch.undo()
+    assert load(Bundle.open(out)).embed(random_silhouettes(1, 2, 0)).shape == (1, 4, 8)
+
+
+@pytest.mark.parametrize(("hidden", "engine"), [("openvino", "ONNX Runtime"), ("onnxruntime", "OpenVINO")])
+def test_one_engine_is_its_own_reference(
+    monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, hidden: str, engine: str
+) -> None:
+    hide(monkeypatch, hidden)
+    report = export(source, out)
+    assert report.engine.startswith(engine)
+    assert report.agreement is not None
+    assert report.agreement.reference.startswith(engine)
+
+
+def test_the_cpu_needs_an_engine(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path) -> None:
+    hide(monkeypatch, "openvino", "onnxruntime")
+    with pytest.raises(MissingPackage, match=r"pip install 'gaitedge\[cpu\]'"):
+        export(source, out, target="cpu")
+    assert untouched(out)
+
+
+def test_bf16_needs_an_engine_that_has_it(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path) -> None:
+    with pytest.raises(InputError, match="a portable bundle is fp32"):
+        export(source, out, target="portable", precision="bf16")
+    hide(monkeypatch, "openvino")
+    with pytest.raises(MachineError, match="ONNX Runtime has no BF16 on the CPU"):
+        export(source, out, precision="bf16")
+    assert untouched(out)
+
+
+def test_a_graph_that_is_not_the_letter_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, source: Path, out: Path
+) -> None:
+    """The fused graph gets one weight that is off by a thousandth of the largest."""
+
+    def wrong(config: GaitPartConfig, weights: Weights, plan: Plan) -> ModelProto:
+        if plan != LETTER:
+            weights = {name: array.copy() for name, array in weights.items()}
+            weights["fc"][0, 0, 0] += 1e-2 * np.abs(weights["fc"]).max()
+        return build_graph(config, weights, plan)
+
+    monkeypatch.setattr(exporter, "build_graph", wrong)
+    with pytest.raises(MachineError, match=r"does not compute this network: .*nothing was written") as caught:
+        export(source, out)
+    assert "\n" not in str(caught.value)
+    assert untouched(out)
+
+
+@dataclasses.dataclass
+class Scaled:
+    """An engine whose embeddings are random, the same for every instance, times a factor."""
+
+    factor: float
+    name: str = "scaled"
+    description: str = "a scaled engine"
+    precision: str = "fp32"
+    fingerprint: str = ""
+    config: GaitPartConfig = SMALL
+
+    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        rng = np.random.default_rng(silhouettes.shape[:2])
+        return (rng.standard_normal((len(silhouettes), 4, 8)) * self.factor).astype(np.float32)
+
+
+def test_agreement_is_what_it_says() -> None:
+    same = compare(Scaled(1), Scaled(1))
+    assert (same.relative_error, same.cosine) == (0, 1)
+    larger = compare(Scaled(1.25), Scaled(1))
+    assert larger.relative_error == pytest.approx(0.25, rel=1e-5)
+    assert larger.cosine == pytest.approx(1)
+    opposite = compare(Scaled(-1), Scaled(1))
+    assert opposite.relative_error == pytest.approx(2)
+    assert opposite.cosine == pytest.approx(-1)
+    nothing = compare(Scaled(0), Scaled(0))
+    assert (nothing.relative_error, nothing.cosine) == (0, 1)
+    assert compare(Scaled(0), Scaled(1)).cosine == 0
+
+
+@pytest.mark.parametrize("factor", [1.001, -1, 0, float("nan"), float("inf")])
+def test_disagreement_of_every_kind_is_refused(
+    monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, factor: float
+) -> None:
+    chosen = iter([Scaled(factor), Scaled(1)])
+    monkeypatch.setattr(exporter, "load", lambda *arguments, **options: next(chosen))
+    with np.errstate(invalid="ignore"), pytest.raises(MachineError, match="does not compute this network"):
+        export(source, out)
+    assert untouched(out)
+
+
+def test_bad_sources_are_refused(source: Path, out: Path, tmp_path: Path) -> None:
+    good = out.parent.parent / "good.gait"
+    export(source, good)
+    damaged = bytearray(good.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    good.write_bytes(damaged)
+    text = tmp_path / "text.safetensors"
+    text.write_text("no weights", encoding="ascii")
+    cases: list[tuple[Path, type[GaitEdgeError], str]] = [
+        (tmp_path / "absent.safetensors", WeightsError, "no weights file at"),
+        (tmp_path / "absent.gait", BundleError, "no bundle at"),
+        (tmp_path, WeightsError, "no weights file at"),
+        (text, WeightsError, "not a readable safetensors file"),
+        (good, BundleError, "damaged"),
+    ]
+    for path, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            export(path, out)
+        assert untouched(out)
+
+
+def test_bad_destinations_are_refused_before_any_work(source: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    for path, message in [(tmp_path, "is a folder"), (tmp_path / "no" / "a.gait", "there is no folder")]:
+        with pytest.raises(BundleError, match=message):
+            export(source, path, progress=steps.append)
+    assert steps == []
+
+
+def test_unknown_choices_are_refused(source: Path, out: Path) -> None:
+    with pytest.raises(InputError, match="unknown target 'tpu'; there are: auto, cpu, portable"):
+        export(source, out, target="tpu")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, bf16"):
+        export(source, out, precision="int4")  # type: ignore[arg-type]
+    assert untouched(out)
+
+
+def test_a_stop_while_comparing_leaves_what_was_there(
+    monkeypatch: pytest.MonkeyPatch, source: Path, out: Path
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporter, "compare", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(source, out)
+    assert untouched(out)
+
+
+def test_export_needs_no_torch(source: Path, out: Path) -> None:
+    script = """
+        import sys
+        sys.modules["torch"] = None
+        from pathlib import Path
+        from gaitedge.export.exporter import export
+        print(export(Path(sys.argv[1]), Path(sys.argv[2])).target)
+    """
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(source), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "cpu\n"), done.stderr
+
+
+def test_the_report_is_plain_data(source: Path, out: Path) -> None:
+    report = export(source, out)
+    assert isinstance(report, ExportReport)
+    assert dataclasses.asdict(report)["agreement"]["reference"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.nodes = 0  # type: ignore[misc]
