@@ -17,9 +17,9 @@ import tempfile
 from pathlib import Path
 
 from gaitedge.export.exporter import export
+from gaitedge.people.recognizer import Recognizer
 from gaitedge.profiling import machine
-from gaitedge.recognizer import Recognizer
-from gaitedge.synthesis import synthesise
+from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import shipped_weights
 
 LIMITS = {"gaitedge --help": (0.4, None), "import gaitedge": (0.15, None), "gaitedge identify": (2.5, 500.0)}

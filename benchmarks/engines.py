@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from gaitedge.bundle import FOLD_GRAPH, make_bundle
 from gaitedge.config import GaitPartConfig
-from gaitedge.cpu import cpu_features
-from gaitedge.engines import load, usable_cores
+from gaitedge.engines import load
 from gaitedge.export.graph import LETTER, Plan, build_graph
 from gaitedge.files import atomic_write
+from gaitedge.machine.cpu import cpu_features, usable_cores
 from gaitedge.profiling import draw_silhouettes, machine
 from gaitedge.weights import Weights
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gaitedge.config import GaitPartConfig
     from gaitedge.engines import load
     from gaitedge.errors import GaitEdgeError
-    from gaitedge.gallery import Gallery
-    from gaitedge.recognizer import Recognizer
+    from gaitedge.people.gallery import Gallery
+    from gaitedge.people.recognizer import Recognizer
 
 __version__ = "0.1.0"
 
@@ -24,8 +24,8 @@ _HOMES = {
     "Bundle": "gaitedge.bundle",
     "GaitEdgeError": "gaitedge.errors",
     "GaitPartConfig": "gaitedge.config",
-    "Gallery": "gaitedge.gallery",
-    "Recognizer": "gaitedge.recognizer",
+    "Gallery": "gaitedge.people.gallery",
+    "Recognizer": "gaitedge.people.recognizer",
     "load": "gaitedge.engines",
 }
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaitedge.data.preparation import Preparation, prepare
+from gaitedge.data.store import is_store
 from gaitedge.errors import InputError
 from gaitedge.export.exporter import ExportReport, export
-from gaitedge.preparation import Preparation, prepare
+from gaitedge.people.recognizer import Identified, Recognizer
 from gaitedge.profiling import Measurement, bench
-from gaitedge.recognizer import Identified, Recognizer
-from gaitedge.store import is_store
-from gaitedge.synthesis import synthesise
+from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import shipped_weights
 
 __all__ = ["Demo", "Outcome", "demo", "outcomes"]

@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gaitedge.data.store import Store
 from gaitedge.engines import embed_all, load
 from gaitedge.errors import InputError
-from gaitedge.identification import distances
-from gaitedge.store import Store
+from gaitedge.people.identification import distances
 
 __all__ = ["CasiaBResult", "Walk", "evaluate", "evaluate_casia_b", "rank1"]
 
@@ -22,7 +22,7 @@ PROBES = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "c
 
 
 class Walk(Protocol):
-    """What the protocol needs to know of a sequence; gaitedge.store.Sequence is one."""
+    """What the protocol needs to know of a sequence; gaitedge.data.store.Sequence is one."""
 
     @property
     def subject(self) -> str:

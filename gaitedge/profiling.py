@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from gaitedge import __version__
 from gaitedge.config import HEIGHT, WIDTH
-from gaitedge.cpu import cpu_model
-from gaitedge.engines import Engine, usable_cores
+from gaitedge.engines import Engine
 from gaitedge.errors import InputError
+from gaitedge.machine.cpu import cpu_model, usable_cores
 
 __all__ = ["Measurement", "bench", "draw_silhouettes", "machine", "percentile"]
 

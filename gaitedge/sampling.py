@@ -13,7 +13,7 @@ from gaitedge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gaitedge.store import Store
+    from gaitedge.data.store import Store
 
 __all__ = ["MINIMUM_FRAMES", "BatchSampler", "sample_frames"]
 

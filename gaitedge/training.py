@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gaitedge.config import GaitPartConfig
-from gaitedge.cpu import cpu_features
 from gaitedge.errors import GaitEdgeError, InputError
 from gaitedge.losses import separate_triplet_loss
+from gaitedge.machine.cpu import cpu_features
 from gaitedge.model import GaitPart
 from gaitedge.sampling import BatchSampler
 from gaitedge.weights import save_weights
@@ -21,7 +21,7 @@ from gaitedge.weights import save_weights
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gaitedge.store import Store
+    from gaitedge.data.store import Store
 
 __all__ = ["TrainingOptions", "train"]
 

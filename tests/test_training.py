@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gaitedge.config import GaitPartConfig
+from gaitedge.data.store import Store
 from gaitedge.errors import GaitEdgeError, InputError
-from gaitedge.store import Store
-from gaitedge.synthesis import synthesise
 from gaitedge.training import TrainingOptions, train
+from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import load_weights
 
 SMALL = GaitPartConfig(channels=(8, 8, 16), embedding_dim=16)

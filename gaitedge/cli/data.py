@@ -24,8 +24,8 @@ def synth(
     json: Json = False,
 ) -> None:
     """Draw synthetic walkers in CASIA-B's raw layout: OUT/001/nm-01/090/001-nm-01-090-001.png."""
-    from gaitedge.synthesis import synthesise
-    from gaitedge.walkers import CONDITIONS, VIEWS
+    from gaitedge.walkers.drawing import CONDITIONS, VIEWS
+    from gaitedge.walkers.synthesis import synthesise
 
     with progress_bar("drawing") as progress:
         done = synthesise(
@@ -55,7 +55,7 @@ def prepare(
     json: Json = False,
 ) -> None:
     """Align raw silhouettes to 64×44 and put them into a store."""
-    from gaitedge import preparation
+    from gaitedge.data import preparation
 
     with progress_bar("aligning") as progress:
         done = preparation.prepare(raw, out, layout=layout, workers=workers, progress=progress)

@@ -134,7 +134,7 @@ def _latency(found: Sequence[Measurement]) -> None:
 
 def doctor(json: Json = False) -> None:
     """Say what this machine can run, what is missing, and the command that brings it."""
-    from gaitedge.doctor import examine
+    from gaitedge.machine.doctor import examine
 
     found = examine()
     if json:

@@ -36,7 +36,7 @@ def train(
 
     require("torch", "training")
     from gaitedge import training
-    from gaitedge.store import Store
+    from gaitedge.data.store import Store
 
     def report(figures: dict[str, Any]) -> None:
         if not json:

@@ -10,7 +10,7 @@ import typer
 from gaitedge.cli.console import Group, Json, print_json, progress_bar, say, table
 
 if TYPE_CHECKING:
-    from gaitedge.recognizer import Identified
+    from gaitedge.people.recognizer import Identified
 
 __all__ = ["enroll", "gallery", "identify"]
 
@@ -42,7 +42,7 @@ def enroll(
     json: Json = False,
 ) -> None:
     """Enrol a person's walks into a gallery; all walks of SOURCE or none."""
-    from gaitedge.recognizer import Recognizer
+    from gaitedge.people.recognizer import Recognizer
 
     recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
     with progress_bar("embedding") as progress:
@@ -71,7 +71,7 @@ def identify(
     json: Json = False,
 ) -> None:
     """Name the people who walk in SOURCE, nearest first, or say "unknown"."""
-    from gaitedge.recognizer import Recognizer
+    from gaitedge.people.recognizer import Recognizer
 
     recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
     with progress_bar("embedding") as progress:
@@ -118,7 +118,7 @@ gallery = typer.Typer(
 @gallery.command("list")
 def list_(path: GalleryArgument, json: Json = False) -> None:
     """List the people of a gallery and how many walks of each it holds."""
-    from gaitedge.gallery import Gallery
+    from gaitedge.people.gallery import Gallery
 
     with Gallery.open(path) as opened:
         subjects = opened.subjects()
@@ -131,7 +131,7 @@ def list_(path: GalleryArgument, json: Json = False) -> None:
 @gallery.command()
 def remove(path: GalleryArgument, subject: str, json: Json = False) -> None:
     """Remove a person and all his or her walks."""
-    from gaitedge.gallery import Gallery
+    from gaitedge.people.gallery import Gallery
 
     with Gallery.open(path) as opened:
         walks = opened.remove(subject)
@@ -144,7 +144,7 @@ def remove(path: GalleryArgument, subject: str, json: Json = False) -> None:
 @gallery.command("export")
 def export_(path: GalleryArgument, out: Annotated[Path, typer.Argument(help="An .npz file.")]) -> None:
     """Write everything that a gallery holds to an .npz file that NumPy reads without pickle."""
-    from gaitedge.gallery import Gallery
+    from gaitedge.people.gallery import Gallery
 
     with Gallery.open(path) as opened:
         opened.export(out)
@@ -154,7 +154,7 @@ def export_(path: GalleryArgument, out: Annotated[Path, typer.Argument(help="An 
 @gallery.command()
 def stats(path: GalleryArgument, json: Json = False) -> None:
     """Count what a gallery holds."""
-    from gaitedge.gallery import Gallery
+    from gaitedge.people.gallery import Gallery
 
     with Gallery.open(path) as opened:
         found = opened.stats()

@@ -7,11 +7,8 @@ ones within its precision. None of them needs PyTorch.
 from __future__ import annotations
 
 import importlib.util
-import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -20,8 +17,9 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
+from gaitedge.machine.cpu import usable_cores
 
-__all__ = ["Engine", "EngineName", "Precision", "check_batch", "embed_all", "load", "usable_cores"]
+__all__ = ["Engine", "EngineName", "Precision", "check_batch", "embed_all", "load"]
 
 EngineName = Literal["auto", "openvino", "onnxruntime"]
 Precision = Literal["fp32", "bf16"]
@@ -167,37 +165,6 @@ def _check(silhouettes: NDArray[np.uint8], name: str, *leading: str) -> None:
     if len(shape) != len(leading) + 2 or shape[-2:] != (HEIGHT, WIDTH) or 0 in shape:
         wanted = ", ".join([*leading, str(HEIGHT), str(WIDTH)])
         raise SilhouetteError(f"{name} must be [{wanted}], none of them 0, not {list(shape)}")
-
-
-def usable_cores() -> int:
-    """Cores that this process may keep busy: physical ones, within its affinity and its cgroup's quota.
-
-    Two hyper-threads of a core share its arithmetic units, which one thread fills.
-    """
-    try:
-        cpus = os.sched_getaffinity(0)
-    except AttributeError:  # no Linux
-        return os.cpu_count() or 1
-    siblings = {
-        _read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", str(cpu)) for cpu in cpus
-    }
-    return max(1, math.ceil(min(len(siblings), _quota())))
-
-
-def _quota() -> float:
-    """Processors' worth of time that the cgroup grants, infinite where it sets no limit."""
-    quota, _, period = _read("/sys/fs/cgroup/cpu.max", "max").partition(" ")  # cgroup 2: "150000 100000"
-    if not period:
-        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "max")  # cgroup 1: "-1" for none
-        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else math.inf
-
-
-def _read(path: str, otherwise: str) -> str:
-    try:
-        return Path(path).read_text(encoding="ascii").strip()
-    except OSError:
-        return otherwise  # another kernel or a sandbox: no such limit is known
 
 
 def _fastest() -> tuple[str, str]:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle
 from gaitedge.config import HEIGHT, WIDTH
-from gaitedge.cpu import cpu_features
 from gaitedge.engines import Choice, check_batch
 from gaitedge.errors import BundleError, require
+from gaitedge.machine.cpu import cpu_features
 
 __all__ = ["OpenVINOEngine"]
 

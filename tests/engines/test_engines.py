@@ -15,13 +15,12 @@ import pytest
 from networks import random_silhouettes, random_weights
 from numpy.typing import NDArray
 
-from gaitedge import engines
 from gaitedge.bundle import FOLD_GRAPH, Bundle, Target, make_bundle
 from gaitedge.config import GaitPartConfig
-from gaitedge.cpu import cpu_features
-from gaitedge.engines import Engine, embed_all, load, usable_cores
+from gaitedge.engines import Engine, embed_all, load
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
 from gaitedge.export.graph import build_graph
+from gaitedge.machine.cpu import cpu_features, usable_cores
 
 PAPER = GaitPartConfig()
 SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)
@@ -295,30 +294,6 @@ def test_a_bad_sequence_is_named_before_anything_runs() -> None:
     with pytest.raises(InputError, match="1 sequence or more, not 0"):
         embed_all(engine, [good], batch=0)
     assert engine.shapes == []
-
-
-@pytest.mark.parametrize(
-    ("quota", "siblings", "cores"),
-    [
-        ({"cpu.max": "max 100000"}, 4, 4),
-        ({"cpu.max": "150000 100000"}, 4, 2),
-        ({"cpu.max": "10000 100000"}, 4, 1),
-        ({"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}, 4, 3),
-        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 4, 4),
-        ({}, 2, 2),  # four hyper-threads on two cores
-    ],
-)
-def test_cores_are_physical_and_within_the_quota(
-    monkeypatch: pytest.MonkeyPatch, quota: dict[str, str], siblings: int, cores: int
-) -> None:
-    def read(path: str, otherwise: str) -> str:
-        if path.endswith("thread_siblings_list"):
-            return str(int(Path(path).parts[-3].removeprefix("cpu")) % siblings)
-        return quota.get(Path(path).name, otherwise)
-
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(engines, "_read", read)
-    assert usable_cores() == cores
 
 
 def run_cold(code: str, *arguments: str) -> str:

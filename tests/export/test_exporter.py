@@ -19,12 +19,12 @@ from onnx import ModelProto
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle
 from gaitedge.config import GaitPartConfig
-from gaitedge.cpu import cpu_features
 from gaitedge.engines import load
 from gaitedge.errors import BundleError, GaitEdgeError, InputError, MachineError, MissingPackage, WeightsError
 from gaitedge.export import exporter
 from gaitedge.export.exporter import TOLERANCES, ExportReport, compare, export
 from gaitedge.export.graph import LETTER, Plan, build_graph
+from gaitedge.machine.cpu import cpu_features
 from gaitedge.weights import Weights, fingerprint, save_weights
 
 SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)

@@ -1,0 +1,1 @@
+"""From images, pickles and folders to aligned sequences in a store."""

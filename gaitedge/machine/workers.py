@@ -1,0 +1,70 @@
+"""Work spread over processes: results in order, none far ahead of its use, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from typing import TypeVar
+
+from gaitedge.errors import MachineError
+
+__all__ = ["in_order"]
+
+_AHEAD = 4  # tasks that each worker may be ahead of the reader
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def in_order(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+) -> Generator[tuple[Task, Result], None, None]:
+    """Every task with its result, in the tasks' order.
+
+    workers: 1 works in this process; more are started afresh, so the function must be importable
+    and a script that gets here needs `if __name__ == "__main__"`. Closing the generator, or an
+    exception, Ctrl-C included, ends the workers as soon as they have done what they are at.
+    Raises what the function raises, and MachineError where a worker is killed.
+    """
+    if workers == 1:
+        for task in tasks:
+            yield task, function(task)
+        return
+    # Spawned, because a fork copies the locks that threads of this process may hold.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start)
+    waiting: deque[tuple[Task, Future[Result]]] = deque()
+    try:
+        for task in tasks:
+            waiting.append((task, pool.submit(function, task)))
+            if len(waiting) > _AHEAD * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+    except BrokenProcessPool:
+        raise MachineError(
+            "a worker process was killed, perhaps for want of memory: run the command again with fewer "
+            "workers, it goes on where it stopped"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # a killed parent's worker would wait for its next task for ever

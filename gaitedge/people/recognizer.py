@@ -1,0 +1,158 @@
+"""On-device recognition: a bundle, a gallery, and the walks of people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaitedge.bundle import Bundle
+from gaitedge.data.sources import Source, open_sources
+from gaitedge.engines import embed_all, load
+from gaitedge.errors import InputError
+from gaitedge.people.gallery import Enrolment, Gallery
+from gaitedge.people.identification import Identification, identify, suggest_threshold
+
+__all__ = ["Identified", "Recognizer"]
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Who one walk may be."""
+
+    source: str
+    """Where the walk came from."""
+    frames: int
+    """Silhouettes that the embedding is made of."""
+    subject: str | None
+    """Who walks there, where the source says so: a store does, a folder of images does not."""
+    condition: str | None
+    view: str | None
+    identification: Identification
+
+
+class Recognizer:
+    """Enrols and identifies people by their walk, with one bundle's engine and one gallery file.
+
+    bundle: a .gait file or one already opened; gallery: a file, made at the first enrolment;
+    engine, threads and precision as gaitedge.engines.load takes them. Raises BundleError,
+    GalleryError or MachineError as opening these does.
+    """
+
+    def __init__(
+        self,
+        bundle: Path | str | Bundle,
+        gallery: Path | str,
+        engine: str = "auto",
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> None:
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
+        self.gallery_path = Path(gallery)
+        if self.gallery_path.exists():  # refuse another model's gallery before an engine is built
+            Gallery.open(self.gallery_path, opened.fingerprint).close()
+        self.engine = load(opened, engine, threads=threads, precision=precision)
+
+    def embed(
+        self,
+        silhouettes: Sequence[NDArray[np.uint8]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Embed walks of any lengths, each uint8 [frames, 64, 44], to [walks, parts, dim]."""
+        return embed_all(self.engine, silhouettes, progress=progress)
+
+    def enroll(
+        self,
+        source: str | Path | Sequence[str | Path],
+        subject: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Enrolment]:
+        """Enrol the walks of one or more sources, all of them or none; returns what was enrolled.
+
+        source: as gaitedge.data.sources.open_sources takes it, or several of them. subject: who walks
+        there; may be left out where the source is a store, which knows. Raises InputError where
+        nobody is named.
+        """
+        sources = _open(source)
+        for walk in sources:
+            if subject is None and walk.subject is None:
+                raise InputError(
+                    f"{walk.description} does not say who walks there; name the person with --id"
+                )
+        embeddings = self.embed([walk.silhouettes for walk in sources], progress)
+        enrolments = [
+            Enrolment(
+                subject if subject is not None else str(walk.subject),
+                embedding,
+                walk.condition,
+                walk.view,
+                len(walk.silhouettes),
+                walk.description,
+            )
+            for walk, embedding in zip(sources, embeddings, strict=True)
+        ]
+        config = self.engine.config
+        with Gallery.open_or_create(
+            self.gallery_path, self.engine.fingerprint, config.parts, config.embedding_dim
+        ) as gallery:
+            gallery.enroll_many(enrolments)
+        return enrolments
+
+    def identify(
+        self,
+        source: str | Path | Sequence[str | Path],
+        top: int = 5,
+        threshold: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Identified]:
+        """Name the people who walk in one or more sources, one result a walk.
+
+        top: people to name at most; threshold: the distance beyond which a walk is nobody's, the
+        gallery's own where None.
+        """
+        with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
+            sources = _open(source)
+            embeddings = self.embed([walk.silhouettes for walk in sources], progress)
+            return [
+                Identified(
+                    walk.description,
+                    len(walk.silhouettes),
+                    walk.subject,
+                    walk.condition,
+                    walk.view,
+                    identify(gallery, embedding, top, threshold),
+                )
+                for walk, embedding in zip(sources, embeddings, strict=True)
+            ]
+
+    def set_threshold(
+        self,
+        source: str | Path | Sequence[str | Path] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> float:
+        """Set the gallery's threshold by gaitedge.people.identification.suggest_threshold, and return it.
+
+        source: walks of several people, enrolled or not, that differ from each other as the walks to
+        be identified will differ from the enrolled ones; the gallery's own walks where None.
+        """
+        with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
+            if source is None:
+                embeddings, records = gallery.embeddings()
+                subjects = [record.subject for record in records]
+            else:
+                walks = _open(source)
+                for walk in walks:
+                    if walk.subject is None:
+                        raise InputError(f"{walk.description} does not say who walks there; use a store")
+                subjects = [str(walk.subject) for walk in walks]
+                embeddings = self.embed([walk.silhouettes for walk in walks], progress)
+            gallery.threshold = threshold = suggest_threshold(embeddings, subjects)
+            return threshold
+
+
+def _open(source: str | Path | Sequence[str | Path]) -> list[Source]:
+    several = [source] if isinstance(source, (str, Path)) else source
+    return [walk for one in several for walk in open_sources(one)]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from gaitedge.errors import MachineError
+from gaitedge.machine.workers import in_order
+
+# Workers import what they call, and they cannot import a test: only the library's own will do.
+PROCESS = "__import__('os').getpid()"
+KILLED = "__import__('os').kill(__import__('os').getpid(), 9)"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_order(workers: int) -> None:
+    assert list(in_order(math.sqrt, range(12), workers)) == [(n, math.sqrt(n)) for n in range(12)]
+
+
+def test_one_worker_is_this_process_and_more_are_others() -> None:
+    assert {pid for _, pid in in_order(eval, [PROCESS] * 3, 1)} == {os.getpid()}
+    assert os.getpid() not in {pid for _, pid in in_order(eval, [PROCESS] * 3, 2)}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_function_is_the_readers(workers: int) -> None:
+    results = in_order(math.sqrt, [4, 9, -1, *range(20)], workers)
+    assert next(results) == (4, 2.0)
+    assert next(results) == (9, 3.0)
+    with pytest.raises(ValueError, match=r"math domain|nonnegative"):
+        next(results)
+
+
+def test_a_killed_worker_is_one_clear_line() -> None:
+    with pytest.raises(MachineError, match="a worker process was killed") as caught:
+        list(in_order(eval, ["1", KILLED, "2"], 2))
+    assert "\n" not in str(caught.value)
+
+
+def test_tasks_are_taken_only_as_results_are_read() -> None:
+    taken = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    with contextlib.closing(in_order(math.sqrt, tasks(), 2)) as results:
+        next(results)
+        assert len(taken) < 30
