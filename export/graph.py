@@ -189,25 +189,17 @@ def _horizontal_pooling(writer: _Writer, config: GaitPartConfig, x: str, folded:
     if rows % parts or parts % folded:
         x, folded = _fold(writer, x, (c, rows, columns), folded, 1, "hp"), 1
 
-    def pool(strips: str, axes: list[int], name: str) -> str:
-        average = writer.add("ReduceMean", strips, name=f"{name}.average", axes=axes, keepdims=0)
-        maximum = writer.add("ReduceMax", strips, name=f"{name}.maximum", axes=axes, keepdims=0)
-        return str(writer.add("Add", average, maximum, name=name))
-
     if rows % parts == 0:
-        x = writer.add(
-            "Reshape", x, writer.shape(-1, c, parts // folded, rows // parts * columns), name="hp.parts"
-        )
-        x = pool(x, [3], "hp")  # [N·folded, C, parts/folded]
+        window = {"kernel_shape": [rows // parts, columns], "strides": [rows // parts, columns]}
+        x = _average_plus_maximum(writer, x, window, "hp")  # [N·folded, C, parts/folded, 1]
     else:
-        cut = writer.split(x, strip_heights(rows, parts), axis=2, name="hp.cut")
-        pooled = [pool(strip, [2, 3], f"hp.part{i}") for i, strip in enumerate(cut)]
-        x = writer.add(
-            "Concat",
-            *(writer.add("Unsqueeze", p, writer.shape(2), name=f"{p}.column") for p in pooled),
-            name="hp",
-            axis=2,
-        )
+        heights = strip_heights(rows, parts)
+        cut = writer.split(x, heights, axis=2, name="hp.cut")
+        pooled = [
+            _average_plus_maximum(writer, strip, {"kernel_shape": [height, columns]}, f"hp.part{part}")
+            for part, (strip, height) in enumerate(zip(cut, heights, strict=True))
+        ]
+        x = writer.add("Concat", *pooled, name="hp", axis=2)
     leading = writer.add("Shape", "silhouettes", name="hp.batch_and_frames", start=0, end=2)
     target = writer.add(
         "Concat", leading, writer.shape(folded, c, parts // folded), name="hp.matrix_shape", axis=0
@@ -215,6 +207,16 @@ def _horizontal_pooling(writer: _Writer, config: GaitPartConfig, x: str, folded:
     x = writer.add("Reshape", x, target, name="hp.matrix")  # [b, t, folded, C, parts/folded]
     x = writer.add("Transpose", x, name="hp.rows", perm=[0, 2, 4, 3, 1])
     return str(writer.add("Reshape", x, writer.shape(0, parts * c, 1, -1), name="hp.rows_by_channel"))
+
+
+def _average_plus_maximum(writer: _Writer, x: str, window: dict[str, Any], name: str) -> str:
+    """Average plus maximum of each window: HP (Eq. 2) and TempFunc (Eq. 5).
+
+    Pools rather than reductions: runtimes have them in every layout, and they are faster.
+    """
+    average = writer.add("AveragePool", x, name=f"{name}.average", count_include_pad=1, **window)
+    maximum = writer.add("MaxPool", x, name=f"{name}.maximum", **window)
+    return str(writer.add("Add", average, maximum, name=name))
 
 
 # The temporal head (Sec. 3.3) ---------------------------------------------------------------------
@@ -250,9 +252,7 @@ def _micro_motion(
     for template in config.templates:
         name = f"{prefix}mtb{template}"
         window: dict[str, Any] = {"kernel_shape": [1, 2 * template + 1], "pads": [0, template, 0, template]}
-        average = writer.add("AveragePool", x, name=f"{name}.average", count_include_pad=1, **window)
-        maximum = writer.add("MaxPool", x, name=f"{name}.maximum", **window)
-        motion = writer.add("Add", average, maximum, name=f"{name}.template")
+        motion = _average_plus_maximum(writer, x, window, f"{name}.template")
         if config.attention:
             hidden = x
             for step in ("squeeze", "excite"):
