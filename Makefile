@@ -10,7 +10,7 @@ help:
 	@echo "make test    the whole test suite, with PyTorch"
 	@echo "make check   formatting, lint, types and the tests"
 	@echo "make bench   the figures of the README, measured side by side on this machine"
-	@echo "make weights train the shipped weights again (hours)"
+	@echo "make weights train weights as the shipped ones were, and measure them (an hour or two)"
 	@echo "make clean   remove the environment and everything made"
 
 demo: $(VENV)/.demo
@@ -31,7 +31,10 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/cold_start.py
 
 weights: $(VENV)/.test
-	$(BIN)/python benchmarks/train_walkers.py runs/walkers
+	$(BIN)/gaitedge synth runs/walkers --store --seed 1 --subjects 140
+	$(BIN)/gaitedge train runs/walkers runs/walkers.safetensors
+	$(BIN)/gaitedge synth runs/heldout --store --seed 1 --first 201 --subjects 20
+	$(BIN)/gaitedge eval runs/walkers.safetensors runs/heldout
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

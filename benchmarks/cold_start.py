@@ -89,7 +89,12 @@ def main() -> None:
         limit = f"{seconds} s" + (f", {memory:.0f} MB" if memory else "")
         print(f"{name:<20}{row['median_s']:>10.3f}{row['max_s']:>8.3f}{row['peak_mb']:>9.0f}   {limit}")
     if options.json:
-        report = {"command": shlex.join(["python", *sys.argv]), "runs": options.runs, "machine": machine(), "results": results}
+        report = {
+            "command": shlex.join(["python", *sys.argv]),
+            "runs": options.runs,
+            "machine": machine(),
+            "results": results,
+        }
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

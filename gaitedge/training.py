@@ -16,7 +16,7 @@ from gaitedge.losses import separate_triplet_loss
 from gaitedge.machine.cpu import cpu_features
 from gaitedge.model import GaitPart
 from gaitedge.sampling import BatchSampler
-from gaitedge.weights import save_weights
+from gaitedge.weights import check_destination, save_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +30,14 @@ __all__ = ["TrainingOptions", "train"]
 class TrainingOptions:
     """How to train. The defaults are the recipe of the shipped weights, not the paper's for CASIA-B."""
 
-    iterations: int = 2000
+    iterations: int = 3000
     subjects: int = 8
     """P: subjects in a batch."""
-    samples: int = 8
+    samples: int = 6
     """K: sequences of each."""
-    frames: int = 30
-    """Frames of each sequence (Sec. 3.4)."""
-    learning_rate: float = 1e-3
+    frames: int = 12
+    """Frames of each sequence; 30 in Sec. 3.4."""
+    learning_rate: float = 6e-4
     """Of Adam at the peak; it warms up over 3 % of the iterations and falls to zero as a cosine."""
     margin: float = 0.2
     """Of the triplet loss."""
@@ -61,11 +61,11 @@ def train(
     among: the subjects to train on, all of the store's if None. report is called with a dict of
     figures every 20 iterations; the same go to `out` with the suffix .jsonl, a line each; the last
     are returned.
-    Raises InputError where the store has too few subjects, GaitEdgeError where the loss is not
-    finite; what was written before stays.
+    Raises InputError where the store has too few subjects, WeightsError where `out` cannot be
+    written, GaitEdgeError where the loss is not finite; what was written before stays.
     """
     options = options or TrainingOptions()
-    out = Path(out)
+    out = check_destination(out)
     if options.iterations < 1:
         raise InputError(f"a training needs at least 1 iteration, not {options.iterations}")
     everyone = {sequence.subject for sequence in store.sequences}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -63,3 +64,16 @@ def test_impossible_options_are_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 1 iteration, not 0"):
         train(store, tmp_path / "out.safetensors", TrainingOptions(iterations=0))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_s_defaults_are_the_recipe_s() -> None:
+    from gaitedge.cli.models import train as command
+
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name in TrainingOptions.__dataclass_fields__
+    }
+    recipe = TrainingOptions()
+    assert len(defaults) == 6
+    assert defaults == {name: getattr(recipe, name) for name in defaults}

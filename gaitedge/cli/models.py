@@ -23,10 +23,10 @@ ModelArgument = Annotated[
 def train(
     store: Annotated[Path, typer.Argument(help="Store of aligned silhouettes.")],
     out: Annotated[Path, typer.Argument(help="Weights to write, as in runs/gait.safetensors.")],
-    iterations: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 2800,
+    iterations: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 3000,
     subjects: Annotated[int, typer.Option(min=2, help="Subjects in a batch.")] = 8,
     samples: Annotated[int, typer.Option(min=2, help="Sequences of each.")] = 6,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each sequence.")] = 16,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of each sequence.")] = 12,
     learning_rate: Annotated[float, typer.Option(min=0, help="Adam's, at its peak.")] = 6e-4,
     seed: Annotated[int, typer.Option(help="Of the weights and the batches.")] = 0,
     json: Json = False,
