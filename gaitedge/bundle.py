@@ -25,13 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gaitedge import __version__
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import BundleError, InputError, WeightsError
 from gaitedge.files import atomic_write, sha256
-from gaitedge.weights import Weights, check_weights, fingerprint
+from gaitedge.weights import Weights, check_weights, fingerprint, serialize_weights
 
 __all__ = [
     "FOLD_GRAPH",
@@ -209,12 +207,8 @@ def make_bundle(
     graphs: member name, as in "graphs/fold.onnx", to the serialised ONNX graph. Raises WeightsError
     where the weights are not those of `config`.
     """
-    from safetensors.numpy import save
-
-    check_weights(config, weights, "these weights")
     # The same bytes as a weights file: whoever unzips the bundle can train on from it.
-    tensors = {name: np.ascontiguousarray(weights[name]) for name in config.shapes()}
-    members = {WEIGHTS: save(tensors, metadata={"gaitpart": config.to_json()}), **graphs}
+    members = {WEIGHTS: serialize_weights(config, weights), **graphs}
     manifest = Manifest(
         config=config,
         fingerprint=fingerprint(config, weights),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "sha256"]
+__all__ = ["atomic_write", "naming", "sha256", "sync_folder", "unfinished"]
 
 
 @contextlib.contextmanager
@@ -22,25 +22,50 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     cannot leave an empty file under it.
     """
     path = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with unfinished(path) as part, naming(path, part):
+        with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())  # mkstemp makes it private to its owner
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.replace(path)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` for what is to become `path`; removed at the end if it is still there.
+
+    The name is chosen before anything is made under it: there is no moment at which Ctrl-C could
+    leave something behind.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path | str, *aliases: Path) -> Iterator[None]:
+    """Let an OSError that names no file, as of a full disk, or one of the aliases, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename in map(str, aliases):
+            error.filename = str(path)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk: a power cut cannot take a new one back."""
+    if os.name == "posix":  # nothing else lets a folder be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sha256(data: bytes | memoryview) -> str:
     """SHA-256 of the data as lower-case hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,7 +13,16 @@ from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError, WeightsError
 from gaitedge.files import atomic_write
 
-__all__ = ["Weights", "check_weights", "fingerprint", "load_weights", "save_weights", "shipped_weights"]
+__all__ = [
+    "Weights",
+    "check_destination",
+    "check_weights",
+    "fingerprint",
+    "load_weights",
+    "save_weights",
+    "serialize_weights",
+    "shipped_weights",
+]
 
 Weights = dict[str, NDArray[np.float32]]
 """Tensor name -> float32 array; names and shapes as GaitPartConfig.shapes() gives them."""
@@ -55,12 +64,30 @@ def load_weights(path: Path) -> tuple[GaitPartConfig, Weights]:
 
 def save_weights(path: Path, config: GaitPartConfig, weights: Weights) -> None:
     """Write a weights file, whole or not at all. Raises WeightsError as load_weights would."""
+    data = serialize_weights(config, weights)
+    with atomic_write(Path(path)) as file:
+        file.write(data)
+
+
+def serialize_weights(config: GaitPartConfig, weights: Weights) -> bytes:
+    """The bytes of a weights file. Raises WeightsError where the weights are not those of `config`."""
     from safetensors.numpy import save
 
     check_weights(config, weights, "these weights")
     ordered = {name: np.ascontiguousarray(weights[name]) for name in config.shapes()}
-    with atomic_write(Path(path)) as file:
-        file.write(save(ordered, metadata={_CONFIG_KEY: config.to_json()}))
+    return bytes(save(ordered, metadata={_CONFIG_KEY: config.to_json()}))
+
+
+def check_destination(path: Path) -> Path:
+    """Raise WeightsError unless a weights file can be written at `path`."""
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(
+            f"{path} is a folder; name the weights to write, as in {path / 'gait.safetensors'}"
+        )
+    if not path.parent.is_dir():
+        raise WeightsError(f"cannot write {path}: there is no folder {path.parent}")
+    return path
 
 
 def check_weights(config: GaitPartConfig, weights: Weights, name: str) -> None:
