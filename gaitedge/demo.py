@@ -167,12 +167,20 @@ def _make_room(out: Path) -> dict[str, Path]:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is not a folder; give another one with --out")
     out.mkdir(parents=True, exist_ok=True)
-    strange = sorted({path.name for path in out.iterdir()} - {path.name for path in files.values()})
+    journal = files["gallery"].with_name(f"{files['gallery'].name}-journal")  # of a run that was killed
+    strange = sorted(
+        {path.name for path in out.iterdir() if not path.name.startswith(".")}
+        - {path.name for path in (*files.values(), journal)}
+    )
     if strange:
         raise InputError(
             f"{out} holds other things ({', '.join(strange[:3])}); give another folder with --out"
         )
+    old = out / ".old-store"  # first out of the way: half a store would be in it
+    shutil.rmtree(old, ignore_errors=True)
     if is_store(files["aligned store"]):
-        shutil.rmtree(files["aligned store"])
+        files["aligned store"].rename(old)
+        shutil.rmtree(old)
     files["gallery"].unlink(missing_ok=True)
+    journal.unlink(missing_ok=True)
     return files

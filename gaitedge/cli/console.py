@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TextIO
 
 import typer
 
+from gaitedge.cli import INTERRUPTED
 from gaitedge.errors import GaitEdgeError
+from gaitedge.files import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,39 +27,86 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int, name: str = ...) -> None: ...
 
 
-__all__ = ["Group", "Json", "fail", "print_json", "progress_bar", "say", "table"]
+__all__ = ["Group", "Json", "print_json", "progress_bar", "say", "table"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+_STDOUT = "standard output"
+
+# What to do about an OSError, by its number; the others say enough.
+_REMEDIES = {
+    errno.ENOSPC: "make room there and run the command again",
+    errno.EDQUOT: "make room there and run the command again",
+    errno.EFBIG: "allow larger files (ulimit -f) or choose another disk",
+    errno.EACCES: "check the permissions or choose another place",
+    errno.EPERM: "check the permissions or choose another place",
+    errno.EROFS: "choose a place where you may write",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter one",
+}
 
 
 class Group(typer.core.TyperGroup):
     """Turns what the user can mend into one line and exit 1; a bug keeps its traceback."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _one_line():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except GaitEdgeError as error:
-            fail(str(error))
-        except BrokenPipeError:
-            raise  # the reader of our output has left: typer ends quietly
-        except OSError as error:
-            where = f": {error.filename}" if error.filename else ""
-            fail(f"{error.strerror or error}{where}")
-        except KeyboardInterrupt:
-            fail("interrupted; what was finished before is kept, nothing is half-written")
 
 
-def fail(message: str) -> NoReturn:
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except GaitEdgeError as error:
+        _fail(f"gaitedge: {error}")
+    except BrokenPipeError:  # the reader of our output has left, and knows
+        _fail(None)
+    except OSError as error:
+        parts = [error.strerror or str(error), error.filename]
+        text = ": ".join(str(part) for part in parts if part)
+        remedy = _REMEDIES.get(error.errno or 0)
+        _fail(f"gaitedge: {text}; {remedy}" if remedy else f"gaitedge: {text}")
+    except MemoryError as error:
+        _fail(f"gaitedge: this machine has not enough memory: {error}; give it less at once")
+    except KeyboardInterrupt:
+        _fail(INTERRUPTED)
+
+
+def _fail(line: str | None) -> NoReturn:
     """Print one line on stderr and exit with 1."""
-    print(f"gaitedge: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    _write(sys.stdout, "")  # what it still holds
+    _write(sys.stderr, f"{' '.join(line.split())}\n" if line else "")
     raise typer.Exit(1)
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write at once. What cannot be written goes nowhere: Python would try again at its end, and complain."""
+    if stream is None:  # closed before we came
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):  # full, left by its reader, or closed
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def say(text: str = "") -> None:
     """Print text on stdout; rich markup is understood, and no line is broken that need not be."""
     from rich.console import Console
 
-    Console(soft_wrap=True, highlight=False).print(text)
+    with naming(_STDOUT):
+        Console(soft_wrap=True, highlight=False).print(text)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -64,7 +115,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
     for number, column in enumerate(columns):
         values = [row[number].rstrip("%×") for row in cells if row[number] != "–"]
@@ -75,12 +126,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:  # a file or a pipe has no width that a table should be squeezed into
         console = Console(highlight=False, markup=False, width=160)
-    console.print(grid)
+    with console.capture() as capture:
+        console.print(title, style="bold", soft_wrap=True)
+        console.print(grid)
+    text = "\n".join(line.rstrip() for line in capture.get().splitlines())
+    with naming(_STDOUT):
+        print(f"{text}\n", flush=True)  # noqa: T201
 
 
 def print_json(value: object) -> None:
     """Print one JSON document. Dataclasses become objects, paths strings, NumPy numbers numbers."""
-    print(json.dumps(value, default=_plain, indent=2))  # noqa: T201
+    with naming(_STDOUT):
+        print(json.dumps(value, default=_plain, indent=2), flush=True)  # noqa: T201
 
 
 @contextlib.contextmanager

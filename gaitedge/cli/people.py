@@ -42,12 +42,16 @@ def enroll(
     json: Json = False,
 ) -> None:
     """Enrol a person's walks into a gallery; all walks of SOURCE or none."""
+    from gaitedge.people.gallery import Gallery
     from gaitedge.people.recognizer import Recognizer
 
     recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
     with progress_bar("embedding") as progress:
-        done = recognizer.enroll(source, subject=id, progress=progress)
-    threshold = recognizer.set_threshold() if set_threshold else None
+        done = recognizer.enroll(source, subject=id, progress=progress, set_threshold=set_threshold)
+    threshold = None
+    if set_threshold:
+        with Gallery.open(gallery) as opened:
+            threshold = opened.threshold
     names = sorted({enrolment.subject for enrolment in done})
     if json:
         print_json({"gallery": gallery, "subjects": names, "sequences": len(done), "threshold": threshold})

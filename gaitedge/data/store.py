@@ -216,7 +216,7 @@ class StoreWriter:
 
     def abandon(self) -> None:
         """Delete what there is of the store, and its folder where nothing else is in it."""
-        for name in (ABOUT, INDEX, FRAMES):
+        for name in (INDEX, FRAMES, ABOUT):  # while ABOUT is there the folder is known for a store
             (self.path / name).unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.errors import StoreError
-from gaitedge.files import atomic_write
+from gaitedge.files import atomic_write, naming
 
 ABOUT, FRAMES, INDEX = "store.json", "frames.npy", "index.jsonl"
 FRAME_BYTES = HEIGHT * WIDTH
@@ -163,8 +163,9 @@ def header(frames: int) -> bytes:
 
 def write_all(file: BinaryIO, data: memoryview) -> None:
     """Write all of it: an unbuffered file may take less at a time."""
-    while data:
-        data = data[file.write(data) :]
+    with naming(file.name):
+        while data:
+            data = data[file.write(data) :]
 
 
 def check_free(path: Path) -> None:
@@ -172,5 +173,6 @@ def check_free(path: Path) -> None:
     if not path.is_dir():
         raise StoreError(f"{path} is a file: a store is a folder")
     for entry in path.iterdir():
-        if not entry.name.startswith(".") and entry.name not in (FRAMES, INDEX):
+        begun = entry.name in (FRAMES, INDEX) and not entry.stat().st_size  # killed before it wrote ABOUT
+        if not begun and not entry.name.startswith("."):
             raise StoreError(f"{path} is not empty and holds no store: choose another folder")

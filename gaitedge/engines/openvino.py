@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ class OpenVINOEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, choice: Choice) -> None:
-        openvino = require("openvino", "the OpenVINO engine")
+        openvino = _import()
         core = openvino.Core()
         # Without the instructions OpenVINO converts back and forth, which is slower than FP32.
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -70,3 +72,14 @@ class OpenVINOEngine:
         with self._lock:
             self._request.infer([batch], share_inputs=True)
             return np.array(self._request.get_output_tensor(0).data, np.float32)
+
+
+def _import() -> ModuleType:
+    """Import OpenVINO, and keep it from reporting that to Google Analytics, as it does by default: in a
+    process that it forks off this one, with a number for this user that it writes to ~/intel."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # not importable
+    try:
+        return require("openvino", "the OpenVINO engine")
+    finally:
+        if sys.modules["openvino_telemetry"] is None:
+            del sys.modules["openvino_telemetry"]

@@ -98,7 +98,9 @@ _JETSON_REMEDIES = {  # pip's TensorRT is not the Jetson's
 # In another process, with this one's import path, so that it finds exactly what this one would.
 _TRIAL = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
 _TRIALS = {
-    "openvino": _TRIAL + "import openvino; print('devices ' + ', '.join(openvino.Core().available_devices))",
+    "openvino": _TRIAL
+    + "sys.modules['openvino_telemetry'] = None; "  # it would report the import to Google Analytics
+    + "import openvino; print('devices ' + ', '.join(openvino.Core().available_devices))",
     "onnxruntime": _TRIAL
     + "import onnxruntime; print('providers ' + ', '.join(onnxruntime.get_available_providers()))",
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import TypeVar
 
 from gaitedge.errors import MachineError
@@ -17,6 +18,7 @@ from gaitedge.errors import MachineError
 __all__ = ["in_order"]
 
 _AHEAD = 4  # tasks that each worker may be ahead of the reader
+_HAS_MASK = hasattr(signal, "pthread_sigmask")  # not on Windows
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -36,12 +38,15 @@ def in_order(
         for task in tasks:
             yield task, function(task)
         return
-    # Spawned, because a fork copies the locks that threads of this process may hold.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start)
+    resource_tracker.ensure_running()  # by itself: it lets go of the signals that are held below
+    with _undisturbed():
+        # Spawned, because a fork copies the locks that threads of this process may hold.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start)
     waiting: deque[tuple[Task, Future[Result]]] = deque()
     try:
         for task in tasks:
-            waiting.append((task, pool.submit(function, task)))
+            with _undisturbed():
+                waiting.append((task, pool.submit(function, task)))
             if len(waiting) > _AHEAD * workers:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -55,6 +60,25 @@ def in_order(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back Ctrl-C until the end: what is made here is whole, and a process that is started here
+    is not interrupted before it has got to `_start`, with a traceback on the user's screen."""
+    seen: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(1)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _HAS_MASK else set()
+    try:
+        yield
+    finally:
+        if _HAS_MASK:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if seen:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start() -> None:

@@ -8,7 +8,7 @@ import difflib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -186,6 +186,16 @@ class Gallery:
             self._db.execute("DELETE FROM meta WHERE key = 'threshold'")
             if value is not None:
                 self._db.execute("INSERT INTO meta VALUES ('threshold', ?)", (float(value),))
+
+    @contextlib.contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """All the changes that are made inside are made together at its end, or none of them is."""
+        try:
+            with sqlite_errors(self.path), transaction(self._db):
+                yield
+        except BaseException:
+            self._cache = None  # may hold what is undone
+            raise
 
     def enroll(
         self,

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gaitedge.errors import GalleryError, MachineError
 
@@ -62,13 +63,31 @@ _MACHINE = {
 }
 
 
+class _Connection(sqlite3.Connection):
+    """Waits for another process's transaction here and not in SQLite, where Ctrl-C would wait as well."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        end = time.monotonic() + WAIT
+        while True:
+            try:
+                return super().execute(*arguments)
+            except sqlite3.OperationalError as error:
+                if "is locked" not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(0.02)
+
+
 def connect(path: Path, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
     """Open `path`; "rwc" makes an empty file where there is none, "rw" never does.
 
     A file that the system lets nobody write is opened for reading.
     """
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=WAIT, isolation_level=None
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=0.1,  # of the whole WAIT
+        isolation_level=None,
+        factory=_Connection,
     )
     for setting in (
         "synchronous = EXTRA",
@@ -121,9 +140,13 @@ def check_format(path: Path, connection: sqlite3.Connection) -> None:
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """All or nothing: committed at the end, rolled back on any exception, Ctrl-C included.
 
+    Inside another transaction it is a part of that one.
     IMMEDIATE takes the write lock at once, waiting for it, so that no two writers can each hold
     a read lock that the other one waits for. DEFERRED is a snapshot for reading.
     """
+    if connection.in_transaction:
+        yield
+        return
     try:
         connection.execute(f"BEGIN {kind}")
         yield

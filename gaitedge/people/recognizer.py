@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,14 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.data.sources import Source, open_sources
 from gaitedge.engines import embed_all, load
-from gaitedge.errors import InputError
+from gaitedge.errors import GaitEdgeError, InputError
+from gaitedge.files import sync_folder, unfinished
 from gaitedge.people.gallery import Enrolment, Gallery
 from gaitedge.people.identification import Identification, identify, suggest_threshold
 
 __all__ = ["Identified", "Recognizer"]
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without them say
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,15 @@ class Recognizer:
         source: str | Path | Sequence[str | Path],
         subject: str | None = None,
         progress: Callable[[int, int], None] | None = None,
+        set_threshold: bool = False,
     ) -> list[Enrolment]:
         """Enrol the walks of one or more sources, all of them or none; returns what was enrolled.
 
         source: as gaitedge.data.sources.open_sources takes it, or several of them. subject: who walks
-        there; may be left out where the source is a store, which knows. Raises InputError where
-        nobody is named.
+        there; may be left out where the source is a store, which knows. set_threshold: also set the
+        gallery's threshold by all that is then enrolled, as the method of that name does. On any error
+        the gallery stays as it was, and where there was none there is none. Raises InputError where
+        nobody is named or no threshold can be set.
         """
         sources = _open(source)
         for walk in sources:
@@ -94,11 +102,14 @@ class Recognizer:
             )
             for walk, embedding in zip(sources, embeddings, strict=True)
         ]
-        config = self.engine.config
-        with Gallery.open_or_create(
-            self.gallery_path, self.engine.fingerprint, config.parts, config.embedding_dim
-        ) as gallery:
-            gallery.enroll_many(enrolments)
+
+        def enroll(gallery: Gallery) -> None:
+            with gallery.all_or_nothing():
+                gallery.enroll_many(enrolments)
+                if set_threshold:
+                    gallery.threshold = suggest_threshold(*_named(gallery))
+
+        self._change(enroll)
         return enrolments
 
     def identify(
@@ -140,8 +151,7 @@ class Recognizer:
         """
         with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
             if source is None:
-                embeddings, records = gallery.embeddings()
-                subjects = [record.subject for record in records]
+                embeddings, subjects = _named(gallery)
             else:
                 walks = _open(source)
                 for walk in walks:
@@ -151,6 +161,31 @@ class Recognizer:
                 embeddings = self.embed([walk.silhouettes for walk in walks], progress)
             gallery.threshold = threshold = suggest_threshold(embeddings, subjects)
             return threshold
+
+    def _change(self, change: Callable[[Gallery], None]) -> None:
+        """Change the gallery. A new one takes its name only once that is done."""
+        path, config = self.gallery_path, self.engine.config
+        model = self.engine.fingerprint, config.parts, config.embedding_dim
+        if not path.exists() and path.parent.is_dir():
+            with unfinished(path) as part:
+                try:
+                    with Gallery.create(part, *model) as gallery:
+                        change(gallery)
+                    os.link(part, path)  # unlike a rename it never replaces another process's gallery
+                    sync_folder(path.parent)
+                    return
+                except GaitEdgeError as error:
+                    raise type(error)(str(error).replace(str(part), str(path))) from None
+                except OSError as error:
+                    if not isinstance(error, FileExistsError) and error.errno not in _NO_LINKS:
+                        raise
+        with Gallery.open_or_create(path, *model) as gallery:
+            change(gallery)
+
+
+def _named(gallery: Gallery) -> tuple[NDArray[np.float32], list[str]]:
+    embeddings, records = gallery.embeddings()
+    return embeddings, [record.subject for record in records]
 
 
 def _open(source: str | Path | Sequence[str | Path]) -> list[Source]:

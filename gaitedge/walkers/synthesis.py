@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.errors import InputError
-from gaitedge.files import atomic_write
+from gaitedge.files import atomic_write, naming
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.machine.workers import in_order
 from gaitedge.walkers.drawing import CONDITIONS, GENERATOR, VIEWS, draw_sequence, draw_walker
@@ -227,13 +227,14 @@ def _write_images(out: Path, task: _Task) -> int:
     silhouettes = _draw(task)
     folder = out / task.name
     unfinished = folder.with_name(f".{folder.name}{_UNFINISHED}")
-    unfinished.mkdir(parents=True)
     try:
-        size = (silhouettes.shape[2], silhouettes.shape[1])
-        for index, bits in enumerate(np.packbits(silhouettes, axis=2)):
-            image = Image.frombytes("1", size, bits.tobytes())
-            image.save(unfinished / task.frame_name(index), compress_level=1)
-        unfinished.rename(folder)
+        with naming(folder, unfinished):
+            unfinished.mkdir(parents=True)
+            size = (silhouettes.shape[2], silhouettes.shape[1])
+            for index, bits in enumerate(np.packbits(silhouettes, axis=2)):
+                image = Image.frombytes("1", size, bits.tobytes())
+                image.save(unfinished / task.frame_name(index), compress_level=1)
+            unfinished.rename(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

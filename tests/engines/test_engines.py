@@ -340,3 +340,27 @@ def test_importing_the_package_costs_no_runtime() -> None:
         """
     )
     assert out.split() == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.parametrize("command", [["bench", "walkers.gait", "--seconds", "0.01"], ["doctor"]])
+def test_openvino_reports_to_nobody(command: list[str], tmp_path: Path) -> None:
+    """Left alone it sends every import to Google Analytics, with a number for the user from ~/intel."""
+    graph = build_graph(SMALL, random_weights(SMALL, 0)).SerializeToString()
+    make_bundle(SMALL, random_weights(SMALL, 0), {FOLD_GRAPH: graph}, {}).save(tmp_path / "walkers.gait")
+    home = tmp_path / "home"
+    home.mkdir()
+    code = (
+        "import atexit, sys; from gaitedge.cli import main; "
+        "atexit.register(lambda: print('openvino_telemetry' in sys.modules, file=sys.stderr)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},  # no CI, where it would keep quiet
+    )
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert not (home / "intel").exists()

@@ -122,6 +122,28 @@ def test_one_unfit_walk_keeps_all_of_them_out(path: Path) -> None:
         assert gallery.subjects() == {"Ada": 2, "Bob": 1}
 
 
+def test_all_or_nothing(path: Path) -> None:
+    def change(gallery: Gallery, end: type[BaseException] | None) -> None:
+        with gallery.all_or_nothing():
+            gallery.enroll("Eve", walk(3))
+            gallery.threshold = 0.5
+            assert len(gallery.embeddings()[0]) == 4
+            if end:
+                raise end
+
+    with Gallery.open(path) as gallery:
+        before, _ = gallery.embeddings()
+        with pytest.raises(KeyboardInterrupt):
+            change(gallery, KeyboardInterrupt)
+        assert gallery.subjects() == {"Ada": 2, "Bob": 1}
+        assert gallery.threshold is None
+        assert np.array_equal(gallery.embeddings()[0], before)
+        change(gallery, None)
+    with Gallery.open(path) as gallery:
+        assert gallery.subjects() == {"Ada": 2, "Bob": 1, "Eve": 1}
+        assert gallery.threshold == 0.5
+
+
 def test_remove(path: Path) -> None:
     secret = walk(2).tobytes()
     assert secret in path.read_bytes()

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from gaitedge.errors import GalleryError, MachineError
+from gaitedge.people import gallery_file
 from gaitedge.people.gallery import Enrolment, Gallery
 from gaitedge.people.gallery_file import APPLICATION_ID, SCHEMA_VERSION
 
@@ -143,9 +144,9 @@ def test_a_change_that_starts_with_reading_waits_too(path: Path) -> None:
         assert gallery.subjects() == {"Bob": 1, "halting": 4}
 
 
-def test_a_process_that_waits_in_vain_says_so(path: Path) -> None:
+def test_a_process_that_waits_in_vain_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery_file, "WAIT", 0.3)
     with halting(path, 3, 60), Gallery.open(path) as gallery:
-        gallery._db.execute("PRAGMA busy_timeout = 200")
         with pytest.raises(MachineError, match="another process kept it locked") as caught:
             gallery.enroll("Eve", walk(2))
         assert "\n" not in str(caught.value)
