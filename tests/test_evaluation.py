@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from networks import random_weights
 from numpy.typing import NDArray
 
+from gaitedge.config import GaitPartConfig
+from gaitedge.data.store import Store
 from gaitedge.errors import InputError
-from gaitedge.evaluation import evaluate_casia_b, rank1
+from gaitedge.evaluation import evaluate, evaluate_casia_b, rank1
+from gaitedge.export.exporter import export
+from gaitedge.model import GaitPart
+from gaitedge.walkers.synthesis import synthesise
+from gaitedge.weights import save_weights
 
 CONDITIONS = [*(f"nm-0{i}" for i in range(1, 7)), "bg-01", "bg-02", "cl-01", "cl-02"]
 
@@ -168,3 +177,26 @@ def test_rank1() -> None:
     between = np.array([[1, 2, 3], [3, 2, 1], [2, 2, 5], [9, 8, 7]], np.float32)
     # Right; wrong; right, for of equal distances the first counts; the subject is not in the gallery.
     assert rank1(between, ["A", "B", "A", "Z"], ["A", "B", "C"]) == 0.5
+
+
+def test_weights_and_their_bundle_are_judged_alike(tmp_path: Path) -> None:
+    """`evaluate` is embedding plus the protocol, whichever file it is given."""
+    config = GaitPartConfig(channels=(4, 4, 8), embedding_dim=8)
+    weights = random_weights(config, 0)
+    save_weights(tmp_path / "small.safetensors", config, weights)
+    export(tmp_path / "small.safetensors", tmp_path / "small.gait")
+    conditions = ("nm-01", "nm-05", "cl-01")
+    views = ("054", "072", "090")
+    path = tmp_path / "store"
+    synthesise(path, subjects=3, views=views, conditions=conditions, store=True, workers=1)
+    store = Store(path)
+    with torch.inference_mode():
+        model = GaitPart(config).load(weights)
+        embeddings = np.stack([model(torch.from_numpy(np.array(walk[None])))[0].numpy() for walk in store])
+    expected = evaluate_casia_b(embeddings, store.sequences)
+    assert evaluate(tmp_path / "small.safetensors", path) == expected
+    assert evaluate(tmp_path / "small.gait", path, engine="onnxruntime") == expected
+    two = evaluate(tmp_path / "small.gait", path, views=["054", "090"])
+    assert set(two.by_view["NM"]) == {"054", "090"}
+    with pytest.raises(InputError, match="no sequence at the views 000"):
+        evaluate(tmp_path / "small.gait", path, views=["000"])

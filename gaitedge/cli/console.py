@@ -131,7 +131,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         console.print(grid)
     text = "\n".join(line.rstrip() for line in capture.get().splitlines())
     with naming(_STDOUT):
-        print(f"{text}\n", flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201
 
 
 def print_json(value: object) -> None:

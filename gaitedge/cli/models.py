@@ -103,7 +103,8 @@ def export(
     if json:
         print_json(done)
         return
-    say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.nodes} nodes, {done.engine} in {done.precision}")
+    say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.nodes} nodes, target {done.target}")
+    say(f"engine: {done.engine}")
     if done.agreement:
         say(
             f"agrees with the paper's letter ({done.agreement.reference}): largest error "
