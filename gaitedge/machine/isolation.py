@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Outcome", "run_apart"]
@@ -24,14 +24,15 @@ class Outcome:
 def run_apart(command: Sequence[str], timeout: float) -> Outcome:
     """Run a command for at most `timeout` seconds. Never raises for what the command does."""
     try:
-        process = subprocess.Popen(  # noqa: S603  (commands of this package, no user's text)
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
+        with _without_core_files():
+            process = subprocess.Popen(  # noqa: S603  (commands of this package, no user's text)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
     except OSError as error:
         return Outcome("", f"could not be started: {error}")
     with contextlib.ExitStack() as streams:
@@ -58,3 +59,19 @@ def run_apart(command: Sequence[str], timeout: float) -> Outcome:
         return Outcome("", f"crashed (signal {-code})")
     last = (complaint.strip().splitlines() or ["nothing"])[-1].strip()
     return Outcome("", f"failed with exit status {code} and said: {last}")
+
+
+@contextlib.contextmanager
+def _without_core_files() -> Iterator[None]:
+    """What is started here leaves no core file in the user's folder when it crashes."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import sys
 import time
 
+import pytest
+
 from gaitedge.machine.isolation import Outcome, run_apart
 
 
@@ -17,6 +19,15 @@ def test_output_of_a_good_end() -> None:
 def test_a_crash_is_named() -> None:
     code = "import os, signal; print('so far', flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
     assert run_apart(python(code), 60) == Outcome("", "crashed (SIGSEGV)")
+
+
+def test_a_crash_leaves_no_core_file() -> None:
+    """Nor does looking at it change what this process may leave."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    code = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    assert run_apart(python(code), 60).output.strip() == "0"
+    assert resource.getrlimit(resource.RLIMIT_CORE) == before
 
 
 def test_a_failure_gives_its_last_line() -> None:
