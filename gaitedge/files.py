@@ -42,7 +42,8 @@ def unfinished(path: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            part.unlink()
 
 
 @contextlib.contextmanager
@@ -57,8 +58,8 @@ def naming(path: Path | str, *aliases: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk: a power cut cannot take a new one back."""
-    if os.name == "posix":  # nothing else lets a folder be opened
+    """Put the names in a folder on the disk, where the system can: no power cut takes a new one back."""
+    with contextlib.suppress(OSError):  # Windows opens no folder, some network drives sync none
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol, TextIO
 
 import typer
 
-from gaitedge.cli import INTERRUPTED
+from gaitedge.cli.interrupt import INTERRUPTED
 from gaitedge.errors import GaitEdgeError
 from gaitedge.files import naming
 

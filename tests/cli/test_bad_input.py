@@ -403,6 +403,7 @@ def test_gallery_commands_that_cannot_be(people: Path, tmp_path: Path, refused: 
     refused(["gallery", "remove", people, "003"], "nobody called '003'", "did you mean")
     refused(["gallery", "export", people, people], "is the gallery itself")
     refused(["gallery", "export", people, tmp_path / "none" / "people.npz"], "none")
+    refused(["gallery", "export", people, people / "people.npz"], "Not a directory", "people.db/people.npz; ")
     (tmp_path / "folder.npz").mkdir()
     refused(["gallery", "export", people, tmp_path / "folder.npz"], "folder.npz")
 

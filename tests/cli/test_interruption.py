@@ -22,7 +22,7 @@ import pytest
 from commands import COMMAND, Done, apart, check_refusal, contents, in_process, succeed
 
 from gaitedge.bundle import Bundle
-from gaitedge.cli import INTERRUPTED
+from gaitedge.cli.interrupt import INTERRUPTED
 from gaitedge.people.gallery import Gallery
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals, limits and /proc")
@@ -151,10 +151,11 @@ def test_ctrl_c_while_walks_are_written(
         else:
             check_refusal(in_process("eval", weights, out), "unfinished", "once more")
 
-    for workers, walks in ((1, 0), (2, 0), (2, 2), (2, 6)):
+    for workers, walks, pause in ((1, 0, 0), (1, 0, 0.03), (2, 0, 0.06), (2, 2, 0), (2, 6, 0)):
         before = written()
         process = start(*arguments, "--workers", 2)
         until(lambda: children(process) > workers and written() >= before + walks, process)  # noqa: B023
+        time.sleep(pause)
         assert check_interrupted(press(process, times))
         assert remains(tmp_path) == []
         check(whole=False)
@@ -262,7 +263,7 @@ class Thing:
         signal.raise_signal(signal.SIGINT)
         [None for _ in range(9)]
 examine = doctor.examine
-doctor.examine = lambda: (Thing(), examine())[1]
+doctor.examine = lambda: (Thing() and None, examine())[1]
 """
 IN_A_STRING = """
 import signal, sys

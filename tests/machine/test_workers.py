@@ -3,7 +3,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from gaitedge.machine.workers import in_order
 
 # Workers import what they call, and they cannot import a test: only the library's own will do.
 PROCESS = "__import__('os').getpid()"
+BLOCKED = "2 in __import__('signal').pthread_sigmask(0, [])"
 KILLED = "__import__('os').kill(__import__('os').getpid(), 9)"
 
 
@@ -38,6 +42,30 @@ def test_a_killed_worker_is_one_clear_line() -> None:
     with pytest.raises(MachineError, match="a worker process was killed") as caught:
         list(in_order(eval, ["1", KILLED, "2"], 2))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
+def test_a_worker_never_sees_ctrl_c() -> None:
+    """From its first moment on: later it would show a traceback of Python's own start."""
+    before = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    results = in_order(eval, [BLOCKED], 2)
+    assert [found for _, found in results] == [True]
+    assert before == (signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+def test_ctrl_c_while_a_worker_starts_comes_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = ProcessPoolExecutor.submit
+
+    def interrupted(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        submitted.append(submit(*arguments))
+        return submitted[-1]
+
+    submitted: list[Any] = []
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(math.sqrt, [1, 2, 3], 2))
+    assert len(submitted) == 1
 
 
 def test_tasks_are_taken_only_as_results_are_read() -> None:
