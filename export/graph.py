@@ -41,7 +41,8 @@ class Plan:
 
     fconv: Literal["fold", "split"] = "fold"
     """fold: the strips of an FConv become a part of the batch, and stay so as long as the number of
-    strips does; split: every strip is cut out, convolved and joined again (Fig. 3b)."""
+    strips does; split: every strip is cut out, convolved and joined again (Fig. 3b), and so are, in
+    either, strips of unequal height."""
     micro_motion: Literal["grouped", "per_part"] = "grouped"
     """grouped: all parts' MCMs in grouped convolutions; per_part: every part's by itself (Fig. 5)."""
 
