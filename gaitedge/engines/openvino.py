@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,7 @@ class OpenVINOEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, choice: Choice) -> None:
-        openvino = _import()
-        core = openvino.Core()
+        openvino, core = _import(), _core()
         # Without the instructions OpenVINO converts back and forth, which is slower than FP32.
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision, self.description = choice.settle(
@@ -72,6 +73,17 @@ class OpenVINOEngine:
         with self._lock:
             self._request.infer([batch], share_inputs=True)
             return np.array(self._request.get_output_tensor(0).data, np.float32)
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's one core in this process, never given up.
+
+    Each core gives the thread that makes it another stack for signals, and takes that away at its
+    end. Of two cores the one made first must not end first: the next signal, such as Ctrl-C, would
+    then find a stack that is gone, and crash the process.
+    """
+    return _import().Core()
 
 
 def _import() -> ModuleType:

@@ -346,8 +346,7 @@ def test_importing_the_package_costs_no_runtime() -> None:
 @pytest.mark.parametrize("command", [["bench", "walkers.gait", "--seconds", "0.01"], ["doctor"]])
 def test_openvino_reports_to_nobody(command: list[str], tmp_path: Path) -> None:
     """Left alone it sends every import to Google Analytics, with a number for the user from ~/intel."""
-    graph = build_graph(SMALL, random_weights(SMALL, 0)).SerializeToString()
-    make_bundle(SMALL, random_weights(SMALL, 0), {FOLD_GRAPH: graph}, {}).save(tmp_path / "walkers.gait")
+    bundle_of(SMALL).save(tmp_path / "walkers.gait")
     home = tmp_path / "home"
     home.mkdir()
     code = (
@@ -364,3 +363,30 @@ def test_openvino_reports_to_nobody(command: list[str], tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "False\n")
     assert not (home / "intel").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_signal_does_no_harm_after_engines_have_come_and_gone(name: str, tmp_path: Path) -> None:
+    bundle_of(SMALL).save(tmp_path / "walkers.gait")
+    code = """
+    import gc, signal, sys
+    from pathlib import Path
+    from gaitedge.bundle import Bundle
+    from gaitedge.engines import load
+    bundle = Bundle.open(Path(sys.argv[1]))
+    engines = [load(bundle, sys.argv[2]) for _ in range(3)]
+    while engines:
+        engines.pop(0)
+        gc.collect()
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("interrupted")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "walkers.gait"), name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
