@@ -15,7 +15,7 @@ from gaitedge.errors import MissingPackage, require
 
 OPTIONAL = ("cv2", "onnxruntime", "openvino", "polygraphy", "pycuda", "tensorrt", "torch")
 # PyTorch's own rooms; everything else is what a device runs.
-NEED_PYTORCH = {"gaitedge.losses", "gaitedge.model", "gaitedge.training"}
+NEED_PYTORCH = {"gaitedge.model", "gaitedge.training.losses", "gaitedge.training.loop"}
 
 
 def in_bare_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

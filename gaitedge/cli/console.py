@@ -27,7 +27,14 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int, name: str = ...) -> None: ...
 
 
-__all__ = ["Group", "Json", "print_json", "progress_bar", "say", "table"]
+__all__ = ["Group", "Json", "ModelArgument", "print_json", "progress_bar", "say", "shipped", "table"]
+
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="WEIGHTS|BUNDLE", help="A file, or walkers for the weights that come with GaitEdge."
+    ),
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -132,6 +139,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     text = "\n".join(line.rstrip() for line in capture.get().splitlines())
     with naming(_STDOUT):
         print(text, flush=True)  # noqa: T201
+
+
+def shipped(model: Path) -> Path:
+    """The file that a ModelArgument means."""
+    from gaitedge.weights import shipped_weights
+
+    return shipped_weights() if str(model) == "walkers" and not model.exists() else model
 
 
 def print_json(value: object) -> None:

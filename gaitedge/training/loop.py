@@ -12,10 +12,10 @@ import torch
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import GaitEdgeError, InputError
-from gaitedge.losses import separate_triplet_loss
 from gaitedge.machine.cpu import cpu_features
 from gaitedge.model import GaitPart
-from gaitedge.sampling import BatchSampler
+from gaitedge.training.losses import separate_triplet_loss
+from gaitedge.training.sampling import BatchSampler
 from gaitedge.weights import check_destination, save_weights
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from gaitedge.config import GaitPartConfig
 from gaitedge.data.store import Store
 from gaitedge.errors import GaitEdgeError, InputError
-from gaitedge.training import TrainingOptions, train
+from gaitedge.training.loop import TrainingOptions, train
 from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import load_weights
 
@@ -67,7 +67,7 @@ def test_impossible_options_are_refused(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_command_s_defaults_are_the_recipe_s() -> None:
-    from gaitedge.cli.models import train as command
+    from gaitedge.cli.training import train as command
 
     defaults = {
         name: parameter.default

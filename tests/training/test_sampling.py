@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gaitedge.data.store import Store, StoreWriter
 from gaitedge.errors import InputError
-from gaitedge.sampling import BatchSampler, sample_frames
+from gaitedge.training.sampling import BatchSampler, sample_frames
 
 
 @given(st.integers(15, 200), st.integers(1, 40), st.integers(0, 2**16))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gaitedge.config import GaitPartConfig
 from gaitedge.data.store import Store
 from gaitedge.errors import InputError
-from gaitedge.evaluation import evaluate, evaluate_casia_b, rank1
+from gaitedge.evaluation.protocols import evaluate, evaluate_casia_b, rank1
 from gaitedge.export.exporter import export
 from gaitedge.model import GaitPart
 from gaitedge.walkers.synthesis import synthesise

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaitedge.losses import separate_triplet_loss
+from gaitedge.training.losses import separate_triplet_loss
 
 
 def plain(embeddings: np.ndarray, labels: list[int], margin: float) -> tuple[float, float]:
