@@ -72,10 +72,12 @@ class MissingPackage(MachineError):
 # Module -> the extra of this project that brings it.
 _EXTRAS = {
     "cv2": "video",
+    "matplotlib": "plot",
     "onnxruntime": "onnxruntime",
     "openvino": "cpu",
     "polygraphy": "tensorrt",
     "pycuda": "cuda",
+    "tensorboard": "train",
     "tensorrt": "tensorrt",
     "torch": "train",
 }

@@ -73,7 +73,10 @@ def test_nothing_imports_the_command_line_but_itself() -> None:
 
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
-    heavy = {"torch", "tensorrt", "pycuda", "openvino", "onnxruntime", "cv2", "polygraphy", "onnx", "PIL"}
+    heavy = {"torch", "tensorrt", "pycuda", "openvino", "onnxruntime", "cv2", "polygraphy", "onnx", "PIL"} | {
+        "matplotlib",
+        "tensorboard",
+    }
     pytorch = {"model.py", "training/losses.py", "training/loop.py"}
     for path in SOURCES:
         loaded = {name.partition(".")[0] for name in imports(path, at_the_top=True)} & heavy

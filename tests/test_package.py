@@ -13,7 +13,17 @@ from typer.main import get_command
 import gaitedge
 from gaitedge.errors import MissingPackage, require
 
-OPTIONAL = ("cv2", "onnxruntime", "openvino", "polygraphy", "pycuda", "tensorrt", "torch")
+OPTIONAL = (
+    "cv2",
+    "matplotlib",
+    "onnxruntime",
+    "openvino",
+    "polygraphy",
+    "pycuda",
+    "tensorboard",
+    "tensorrt",
+    "torch",
+)
 # PyTorch's own rooms; everything else is what a device runs.
 NEED_PYTORCH = {"gaitedge.model", "gaitedge.training.losses", "gaitedge.training.loop"}
 
