@@ -1,8 +1,7 @@
 """Every way to run GaitPart on this processor, side by side: python benchmarks/engines.py
 
 The first row is the paper's letter in eager PyTorch; the others are compared with it. Every candidate
-lives in a process of its own, since the waiting threads of one runtime would slow down the next, and
-they take turns round after round, so that the ratios survive a machine that is busy now and then.
+lives in a process of its own and they take turns, round after round (turns.py says why).
 Every candidate's embeddings are compared with the first one's: a fast wrong answer shows.
 """
 
@@ -10,18 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from turns import Worker
 
 from gaitedge.bundle import FOLD_GRAPH, make_bundle
 from gaitedge.config import GaitPartConfig
@@ -34,7 +32,6 @@ from gaitedge.weights import Weights
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-PAUSE_S = 0.02  # between turns: lets the last candidate's threads stop waiting actively
 TIMED_RUNS = 3  # a turn; their median counts. One more goes before them, to warm the caches.
 
 CANDIDATES: dict[str, tuple[str, Plan | bool, str]] = {
@@ -65,9 +62,9 @@ def main() -> None:
         names.remove("OpenVINO, fused, BF16")  # without the instructions it is slower than FP32
     shape = (options.batch, options.frames)
 
-    workers = [Worker(name, options.threads, shape) for name in names]
-    errors = [relative_error(worker.embeddings, workers[0].embeddings) for worker in workers]
-    rounds = [[worker.measure() for worker in workers] for _ in range(options.rounds)]
+    workers = [Worker(turns, name, options.threads, shape) for name in names]
+    errors = [relative_error(worker.ready, workers[0].ready) for worker in workers]
+    rounds = [[worker.turn() for worker in workers] for _ in range(options.rounds)]
     for worker in workers:
         worker.stop()
 
@@ -105,43 +102,20 @@ def main() -> None:
             file.write(json.dumps(document, indent=1).encode() + b"\n")
 
 
-class Worker:
-    """A candidate in a process of its own that runs when it is asked to."""
-
-    def __init__(self, name: str, threads: int, shape: tuple[int, int]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._here, there = context.Pipe()
-        self._process = context.Process(target=serve, args=(there, name, threads, shape), daemon=True)
-        self._process.start()
-        there.close()
-        self.embeddings: NDArray[np.float32] = self._here.recv()
-
-    def measure(self) -> float:
-        """Milliseconds of one inference, the median of one turn."""
-        time.sleep(PAUSE_S)
-        self._here.send(True)
-        return float(self._here.recv())
-
-    def stop(self) -> None:
-        """End the process."""
-        self._here.send(False)
-        self._process.join()
-
-
-def serve(connection: Connection[Any, Any], name: str, threads: int, shape: tuple[int, int]) -> None:
-    """A worker's life: send the embeddings of the first input, then a time for each request."""
+def turns(name: str, threads: int, shape: tuple[int, int]) -> Generator[Any, None, None]:
+    """The embeddings of the first input, then milliseconds of one inference for each turn."""
     embed = candidate(name, threads)
     rng = np.random.default_rng(0)
     inputs = [draw_silhouettes(*shape, rng) for _ in range(TIMED_RUNS)]
-    connection.send(embed(inputs[0]))
-    while connection.recv():
+    yield embed(inputs[0])
+    while True:
         embed(inputs[0])
         times = []
         for silhouettes in inputs:
             start = time.perf_counter()
             embed(silhouettes)
             times.append((time.perf_counter() - start) * 1e3)
-        connection.send(statistics.median(times))
+        yield statistics.median(times)
 
 
 def candidate(name: str, threads: int) -> Embed:

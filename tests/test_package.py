@@ -25,7 +25,10 @@ OPTIONAL = (
     "torch",
 )
 # PyTorch's own rooms; everything else is what a device runs.
-NEED_PYTORCH = {"gaitedge.model", "gaitedge.training.losses", "gaitedge.training.loop"}
+NEED_PYTORCH = {
+    "gaitedge.model",
+    *(f"gaitedge.training.{name}" for name in ("distributed", "judging", "loop", "losses", "trainer")),
+}
 
 
 def in_bare_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

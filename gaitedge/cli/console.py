@@ -18,7 +18,7 @@ from gaitedge.errors import GaitEdgeError
 from gaitedge.files import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Progress(Protocol):
@@ -27,7 +27,17 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int, name: str = ...) -> None: ...
 
 
-__all__ = ["Group", "Json", "ModelArgument", "print_json", "progress_bar", "say", "shipped", "table"]
+__all__ = [
+    "Group",
+    "Json",
+    "ModelArgument",
+    "print_json",
+    "progress_bar",
+    "say",
+    "shipped",
+    "table",
+    "training_progress",
+]
 
 ModelArgument = Annotated[
     Path,
@@ -170,6 +180,47 @@ def progress_bar(label: str) -> Iterator[Progress]:
     with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total, name=label: bar.update(task, completed=done, total=total, description=name)
+
+
+@contextlib.contextmanager
+def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Show a training's figures on stderr: a bar that lives on a terminal, a line each elsewhere."""
+    from rich import progress as bars
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    columns = [
+        bars.TextColumn("{task.completed}/{task.total}"),
+        bars.BarColumn(None),
+        bars.TextColumn("{task.description}"),
+    ]
+    with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(figures: dict[str, Any]) -> None:
+            text = training_line(figures)
+            text = f"{figures['row']}  {text}" if "row" in figures else text
+            if "rank1" in figures or not console.is_terminal:
+                console.print(f"{figures['iteration']}/{figures['iterations']}  {text}")
+            else:
+                bar.update(
+                    task, completed=figures["iteration"], total=figures["iterations"], description=text
+                )
+
+        yield report
+
+
+def training_line(figures: dict[str, Any]) -> str:
+    """A line of a training's log as people read it."""
+    if "rank1" in figures:
+        return "rank-1  " + "  ".join(
+            f"{name} {100 * share:.1f} %" for name, share in figures["rank1"].items()
+        )
+    hours, seconds = divmod(round(figures["eta"]), 3600)
+    return (
+        f"loss {figures['loss']:.4f}  non-zero {100 * figures['nonzero']:.1f} %  "
+        f"{figures['images_per_second']:,.0f} images/s  ETA {hours}:{seconds // 60:02d}:{seconds % 60:02d}"
+    )
 
 
 def _plain(value: object) -> object:

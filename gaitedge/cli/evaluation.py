@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gaitedge.cli.console import Json, ModelArgument, print_json, progress_bar, shipped, table
+from gaitedge.cli.console import Json, ModelArgument, print_json, progress_bar, say, shipped, table
 
 __all__ = ["evaluate"]
 
@@ -15,28 +15,48 @@ __all__ = ["evaluate"]
 def evaluate(
     model: ModelArgument,
     store: Annotated[Path, typer.Argument(help="Store with gallery and probes.")],
+    protocol: Annotated[
+        str, typer.Option(help="casia-b, oumvlp or, by the store's conditions, auto.")
+    ] = "auto",
+    subjects: Annotated[str, typer.Option(help="As in casia-b/test, 075-124 or all.")] = "all",
     views: Annotated[str, typer.Option(help="Camera angles to take, as in 000,090.")] = "all",
+    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="OUT.md", help="Write the tables here too.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Draw distances, ROC and CMC here.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure rank-1 accuracy by CASIA-B's protocol (Sec. 4.1 of the paper)."""
-    from gaitedge.evaluation import protocols
+    """Measure rank-1, CMC and verification by the paper's protocols (Sec. 4.1), beside its own figures."""
+    from gaitedge import evaluation
+    from gaitedge.evaluation import plots, reports
 
+    if markdown:
+        reports.check_destination(markdown, ".md")
+    if plot:
+        plots.check_plot(plot)
     with progress_bar("embedding") as progress:
-        result = protocols.evaluate(
-            shipped(model), store, views=None if views == "all" else views.split(","), progress=progress
+        result = evaluation.evaluate(
+            shipped(model),
+            store,
+            protocol,
+            subjects,
+            views=None if views == "all" else views.split(","),
+            engine=engine,
+            progress=progress,
         )
+    heading = f"{model.name} on {store.resolve().name}"
+    if markdown:
+        reports.save_markdown(result, markdown, heading)
+    if plot:
+        plots.save_plot(result, plot, heading)
     if json:
         print_json(result)
         return
-    angles = sorted({view for views_of in result.by_view.values() for view in views_of})
-    rows = [
-        [name, result.probes[name]]
-        + [_percent(result.by_view[name].get(view)) for view in angles]
-        + [_percent(result.means[name])]
-        for name in result.by_view
-    ]
-    table("Rank-1 in %, identical views excluded", ["probe", "count", *angles, "mean"], rows)
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f}"
+    say(f"{heading}: {reports.counts(result)}")
+    for each in reports.tables(result):
+        table(each.title, each.columns, each.rows)
+        for note in each.notes:
+            say(note)

@@ -1,47 +1,167 @@
-"""Commands that make weights: train."""
+"""Commands that make weights: train, ablate."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from gaitedge.cli.console import Json, print_json, say
+from gaitedge.cli.console import Json, print_json, say, table, training_progress
 
-__all__ = ["train"]
+__all__ = ["ablate", "train"]
+
+Preset = Literal["casia-b", "oumvlp", "oumvlp-opengait", "walkers"]
+
+StoreArgument = Annotated[Path, typer.Argument(help="Store of aligned silhouettes.")]
+PresetOption = Annotated[Preset, typer.Option(help="Network and recipe; the paper's for CASIA-B.")]
+SubjectsOption = Annotated[
+    str | None, typer.Option(help="As in 001-074, casia-b/train or all; the preset's by default.")
+]
+IterationsOption = Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")]
+BatchOption = Annotated[
+    str | None, typer.Option(help="Subjects, sequences of each and frames, as in 8,16,30.")
+]
+RateOption = Annotated[float | None, typer.Option(help="Adam's, at its highest.")]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"] | None, typer.Option(help="Under autocast.")
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Of the weights and the batches.")]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")]
+EvaluateOption = Annotated[
+    str | None, typer.Option(help="Subjects, as above; the preset's test side by default.")
+]
+CheckpointOption = Annotated[int, typer.Option(min=1, help="Iterations from one to the next.")]
 
 
 def train(
-    store: Annotated[Path, typer.Argument(help="Store of aligned silhouettes.")],
-    out: Annotated[Path, typer.Argument(help="Weights to write, as in runs/gait.safetensors.")],
-    iterations: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = 3000,
-    subjects: Annotated[int, typer.Option(min=2, help="Subjects in a batch.")] = 8,
-    samples: Annotated[int, typer.Option(min=2, help="Sequences of each.")] = 6,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each sequence.")] = 12,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Adam's, at its peak.")] = 6e-4,
-    seed: Annotated[int, typer.Option(help="Of the weights and the batches.")] = 0,
+    store: StoreArgument,
+    run: Annotated[Path, typer.Argument(help="Folder of the training; a stopped one goes on there.")],
+    preset: PresetOption = "casia-b",
+    subjects: SubjectsOption = None,
+    iterations: IterationsOption = None,
+    batch: BatchOption = None,
+    order: Annotated[
+        Literal["sorted", "shuffled"] | None, typer.Option(help="Of the frames (Tab. 7).")
+    ] = None,
+    learning_rate: RateOption = None,
+    precision: PrecisionOption = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of the gradients; off by default.")] = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    checkpoint_every: CheckpointOption = 500,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints that stay.")] = 3,
+    evaluate_every: Annotated[int, typer.Option(min=0, help="Iterations; 0: never.")] = 0,
+    evaluate_on: EvaluateOption = None,
     json: Json = False,
 ) -> None:
-    """Train GaitPart on a store with the separate triplet loss."""
+    """Train GaitPart on a store with the separate triplet loss. Under torchrun on several GPUs or hosts."""
     from gaitedge.errors import require
 
     require("torch", "training")
     from gaitedge.data.store import Store
     from gaitedge.training import loop
+    from gaitedge.training.presets import PRESETS, batch_of
 
-    def report(figures: dict[str, Any]) -> None:
-        if not json:
-            say("  ".join(f"{name} {value}" for name, value in figures.items()))
-
-    options = loop.TrainingOptions(
+    chosen = PRESETS[preset]
+    recipe = chosen.recipe.changed(
+        **(batch_of(batch) if batch else {}),
         iterations=iterations,
-        subjects=subjects,
-        samples=samples,
-        frames=frames,
+        order=order,
         learning_rate=learning_rate,
+        precision=precision,
+        clip=clip,
         seed=seed,
     )
-    last = loop.train(Store(store), out, options, report=report)
+    options = loop.RunOptions(
+        device=device,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        evaluate_every=evaluate_every,
+        evaluate_on=evaluate_on or f"{chosen.split}/test",
+    )
+    who = subjects or f"{chosen.split}/train"
+    with training_progress() as report:
+        done = loop.train(Store(store), run, recipe, chosen.config, who, options, report)
+    if not _first():
+        return
     if json:
-        print_json({"weights": out, **last})
+        print_json(done)
+    else:
+        say(f"{done.weights}: {done.iterations} iterations, {_line(done.figures)}")
+
+
+def ablate(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Argument(help="Folder of the trainings and tables; run again, it goes on.")],
+    group: Annotated[Literal["A", "B", "C"], typer.Option(help="A: p of FConv. B: MCM. C: order of frames.")],
+    preset: PresetOption = "casia-b",
+    subjects: SubjectsOption = None,
+    iterations: IterationsOption = None,
+    batch: BatchOption = None,
+    learning_rate: RateOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    checkpoint_every: CheckpointOption = 500,
+    evaluate_on: EvaluateOption = None,
+    json: Json = False,
+) -> None:
+    """Train and evaluate the rows of the paper's Tables 5 (A), 6 (B) and 7 (C) on a store."""
+    from gaitedge.errors import require
+
+    require("torch", "training")
+    from gaitedge.data.store import Store
+    from gaitedge.training import ablations, loop
+    from gaitedge.training.presets import PRESETS, batch_of
+
+    chosen = PRESETS[preset]
+    recipe = chosen.recipe.changed(
+        **(batch_of(batch) if batch else {}),
+        iterations=iterations,
+        learning_rate=learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    options = loop.RunOptions(
+        device=device,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        evaluate_on=evaluate_on or f"{chosen.split}/test",
+    )
+    who = subjects or f"{chosen.split}/train"
+    with training_progress() as report:
+        rows = ablations.ablate(
+            Store(store),
+            out,
+            group,
+            recipe,
+            chosen.config,
+            who,
+            options,
+            lambda name, figures: report({**figures, "row": name}),
+        )
+    if not _first():
+        return
+    if json:
+        print_json(rows)
+    else:
+        titles, cells = ablations.columns(rows)
+        table(f"Rank-1 in %, identical views excluded; {recipe.iterations} iterations a row", titles, cells)
+        say(f"{out / f'group-{group}.md'}, {out / f'group-{group}.json'}")
+
+
+def _first() -> bool:
+    """Whether this is the one process that prints, of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _line(figures: dict[str, Any]) -> str:
+    return (
+        f"loss {figures['loss']:.4f}, non-zero {100 * figures['nonzero']:.1f} %" if figures else "no figures"
+    )

@@ -19,7 +19,7 @@ from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
 from gaitedge.machine.cpu import usable_cores
 
-__all__ = ["Engine", "EngineName", "Precision", "check_batch", "embed_all", "load"]
+__all__ = ["Embedder", "Engine", "EngineName", "Precision", "check_batch", "embed_all", "load"]
 
 EngineName = Literal["auto", "openvino", "onnxruntime"]
 Precision = Literal["fp32", "bf16"]
@@ -28,7 +28,21 @@ Precision = Literal["fp32", "bf16"]
 _FRAMES_A_CALL = 480
 
 
-class Engine(Protocol):
+class Embedder(Protocol):
+    """Whatever makes embeddings: an engine, or a model that is being trained."""
+
+    @property
+    def config(self) -> GaitPartConfig:
+        """The network's configuration."""
+
+    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
+
+        Raises SilhouetteError on another type or shape.
+        """
+
+
+class Engine(Embedder, Protocol):
     """A network, ready to run. Safe to call from several threads."""
 
     @property
@@ -44,18 +58,8 @@ class Engine(Protocol):
         """The arithmetic inside: "fp32" or "bf16"."""
 
     @property
-    def config(self) -> GaitPartConfig:
-        """The network's configuration."""
-
-    @property
     def fingerprint(self) -> str:
         """The model's identity, the bundle's."""
-
-    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
-
-        Raises SilhouetteError on another type or shape.
-        """
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def load(
 
 
 def embed_all(
-    engine: Engine,
+    engine: Embedder,
     sequences: Sequence[NDArray[np.uint8]],
     batch: int = 8,
     progress: Callable[[int, int], None] | None = None,
@@ -129,7 +133,7 @@ def embed_all(
     """Embed sequences of any lengths, each [frames, 64, 44], to [n, parts, dim] in their order.
 
     Sequences of one length run together, up to `batch` at once. progress: called with the number of
-    sequences done and of all. Raises SilhouetteError as Engine.embed does, naming the sequence.
+    sequences done and of all. Raises SilhouetteError as Embedder.embed does, naming the sequence.
     """
     if batch < 1:
         raise InputError(f"a batch holds 1 sequence or more, not {batch}")

@@ -1,28 +1,28 @@
-"""Rank-1 accuracy by CASIA-B's protocol (Sec. 4.1, Tab. 3)."""
+"""The two protocols of Sec. 4.1: which sequences are the gallery, and which are probes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gaitedge.data.store import Store
-from gaitedge.engines import embed_all, load
 from gaitedge.errors import InputError
-from gaitedge.people.identification import distances
 
-__all__ = ["CasiaBResult", "Walk", "evaluate", "evaluate_casia_b", "rank1"]
+__all__ = [
+    "CASIA_B",
+    "OU_MVLP",
+    "PROTOCOLS",
+    "Protocol",
+    "Selection",
+    "Walk",
+    "choose_protocol",
+    "either",
+    "select",
+]
 
-GALLERY = ("nm-01", "nm-02", "nm-03", "nm-04")
-PROBES = {"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")}
 
-
-class Walk(Protocol):
-    """What the protocol needs to know of a sequence; gaitedge.data.store.Sequence is one."""
+class Walk(typing.Protocol):
+    """What a protocol needs to know of a sequence; gaitedge.data.store.Sequence is one."""
 
     @property
     def subject(self) -> str:
@@ -31,7 +31,7 @@ class Walk(Protocol):
 
     @property
     def condition(self) -> str:
-        """How and the how-manieth time, such as "nm-01"."""
+        """How and the how-manieth time, such as "nm-01"; of OU-MVLP the recording, "00" or "01"."""
         ...
 
     @property
@@ -41,97 +41,98 @@ class Walk(Protocol):
 
 
 @dataclass(frozen=True)
-class CasiaBResult:
-    """Rank-1 accuracies from 0 to 1, identical views excluded."""
+class Protocol:
+    """What is compared with what. Identical views are excluded in all of them."""
 
-    by_view: dict[str, dict[str, float | None]]
-    """"NM", "BG" and "CL" -> probe view -> mean over the gallery views; None where it has no probes."""
-    means: dict[str, float | None]
-    """"NM", "BG" and "CL" -> mean over the probe views that have probes; None where none has."""
-    probes: dict[str, int]
-    """"NM", "BG" and "CL" -> number of probes behind these figures."""
+    name: str
+    title: str
+    """The data set's name."""
+    gallery: tuple[str, ...]
+    """Conditions of the gallery."""
+    probes: Mapping[str, tuple[str, ...]]
+    """Name of a probe set -> its conditions."""
+    views: tuple[str, ...]
+    """All the views that the data set has."""
 
 
-def evaluate(
-    model: Path,
-    store: Path,
-    views: Sequence[str] | None = None,
-    engine: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> CasiaBResult:
-    """Evaluate a weights file or a bundle on a store by CASIA-B's protocol.
+CASIA_B = Protocol(
+    name="casia-b",
+    title="CASIA-B",
+    gallery=("nm-01", "nm-02", "nm-03", "nm-04"),
+    probes={"NM": ("nm-05", "nm-06"), "BG": ("bg-01", "bg-02"), "CL": ("cl-01", "cl-02")},
+    views=tuple(f"{angle:03d}" for angle in range(0, 181, 18)),
+)
+OU_MVLP = Protocol(
+    name="oumvlp",
+    title="OU-MVLP",
+    gallery=("01",),
+    probes={"NM": ("00", "02")},  # the files say 00, the paper #02: a set holds either
+    views=tuple(f"{angle:03d}" for angle in (*range(0, 91, 15), *range(180, 271, 15))),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (CASIA_B, OU_MVLP)}
+"""Name -> protocol."""
 
-    views: the camera angles to take, all of the store's if None. engine: as gaitedge.engines.load
-    takes it. Raises InputError where the store has no gallery or no probes at these views.
+
+@dataclass(frozen=True)
+class Selection:
+    """What a protocol takes of a list of sequences, by their numbers in it."""
+
+    gallery: list[int]
+    probes: list[int]
+    sets: list[str]
+    """The probe set of each probe."""
+    views: tuple[str, ...]
+    """Of the gallery or of probes, sorted."""
+
+
+def choose_protocol(name: str, conditions: Iterable[str]) -> Protocol:
+    """The protocol of a name, or with "auto" the one that knows the conditions.
+
+    Raises InputError for an unknown name, and with "auto" where the conditions are of neither protocol
+    or of both.
     """
-    from gaitedge.export.exporter import open_model
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    known = " and ".join(PROTOCOLS)
+    if name != "auto":
+        raise InputError(f"unknown protocol {name!r}; there are {known}, and auto")
+    present = sorted(set(conditions))
+    fitting = [protocol for protocol in PROTOCOLS.values() if not _conditions(protocol).isdisjoint(present)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise InputError(f"there are conditions of both protocols, {known}: say which one to evaluate by")
+    galleries = " and ".join(f"{either(each.gallery)} ({each.title})" for each in PROTOCOLS.values())
+    shown = ", ".join(present[:8]) + (", …" if len(present) > 8 else "") if present else "none"
+    raise InputError(f"no gallery for either protocol: it is {galleries}, the conditions are {shown}")
 
-    opened, data = load(open_model(model), engine), Store(store)
-    chosen = data.select(views=views)
-    if not chosen:
-        raise InputError(f"{store} has no sequence at the views {', '.join(views or ())}")
-    embeddings = embed_all(opened, [data[index] for index in chosen], progress=progress)
-    return evaluate_casia_b(embeddings, [data.sequences[index] for index in chosen])
 
+def select(walks: Sequence[Walk], protocol: Protocol) -> Selection:
+    """What a protocol takes of these sequences; those of other conditions do not count.
 
-def rank1(
-    between: NDArray[np.float32],
-    probe_subjects: Sequence[str] | NDArray[np.str_],
-    gallery_subjects: Sequence[str] | NDArray[np.str_],
-) -> float:
-    """Share of the probes whose nearest gallery sequence is of the same subject.
-
-    between: distances [p, g], p and g at least 1. Of equal distances the first column counts; a probe
-    of somebody who is not in the gallery counts as wrong.
+    Raises InputError where there is nothing to measure: no gallery, no probes, or a single view.
     """
-    nearest = np.asarray(gallery_subjects)[between.argmin(axis=1)]
-    return float((nearest == np.asarray(probe_subjects)).mean())
-
-
-def evaluate_casia_b(embeddings: NDArray[np.float32], sequences: Sequence[Walk]) -> CasiaBResult:
-    """Evaluate the embeddings [n, parts, dim] of n sequences by CASIA-B's protocol.
-
-    The gallery is nm-01 to nm-04; the probes are nm-05 and nm-06 (NM), bg-01 and bg-02 (BG), cl-01 and
-    cl-02 (CL). Rank-1 accuracy of each pair of a probe view and a gallery view, without the pairs of
-    identical views; a probe view's figure is the mean over its gallery views (Sec. 4.1). Sequences of
-    other conditions do not count. Raises InputError where there is nothing to measure: no gallery, no
-    probes, or a single view.
-    """
-    if len(embeddings) != len(sequences):
-        raise InputError(f"{len(embeddings)} embeddings need as many sequences, not {len(sequences)}")
-    gallery = [index for index, walk in enumerate(sequences) if walk.condition in GALLERY]
+    set_of = {condition: name for name, conditions in protocol.probes.items() for condition in conditions}
+    gallery = [number for number, walk in enumerate(walks) if walk.condition in protocol.gallery]
+    probes = [number for number, walk in enumerate(walks) if walk.condition in set_of]
     if not gallery:
-        raise InputError("no gallery for CASIA-B's protocol: there is no nm-01 to nm-04")
-    in_protocol = {condition for conditions in PROBES.values() for condition in conditions}
-    probes = [index for index, walk in enumerate(sequences) if walk.condition in in_protocol]
+        raise InputError(
+            f"no gallery for {protocol.title}'s protocol: there is no {either(protocol.gallery)}"
+        )
     if not probes:
-        raise InputError("no probes for CASIA-B's protocol: there is no nm-05, nm-06, bg-01/02 or cl-01/02")
-    views = sorted({sequences[index].view for index in gallery + probes})
+        raise InputError(f"no probes for {protocol.title}'s protocol: there is no {either(list(set_of))}")
+    views = tuple(sorted({walks[number].view for number in (*gallery, *probes)}))
     if len(views) < 2:
-        raise InputError(f"only view {views[0]}: CASIA-B's protocol leaves identical views out, so needs 2")
+        raise InputError(
+            f"only view {views[0]}: {protocol.title}'s protocol leaves identical views out, so needs 2"
+        )
+    return Selection(gallery, probes, [set_of[walks[number].condition] for number in probes], views)
 
-    between = distances(embeddings[probes], embeddings[gallery])
-    probe_subjects = np.array([sequences[index].subject for index in probes])
-    probe_views = np.array([sequences[index].view for index in probes])
-    probe_conditions = np.array([sequences[index].condition for index in probes])
-    gallery_subjects = np.array([sequences[index].subject for index in gallery])
-    gallery_views = np.array([sequences[index].view for index in gallery])
-    by_view: dict[str, dict[str, float | None]] = {}
-    counts: dict[str, int] = {}
-    for name, conditions in PROBES.items():
-        by_view[name], counts[name] = {}, 0
-        for probe_view in views:
-            rows = np.flatnonzero(np.isin(probe_conditions, conditions) & (probe_views == probe_view))
-            pairs = [
-                rank1(between[np.ix_(rows, columns)], probe_subjects[rows], gallery_subjects[columns])
-                for gallery_view in views
-                if gallery_view != probe_view and len(rows)
-                if len(columns := np.flatnonzero(gallery_views == gallery_view))
-            ]
-            by_view[name][probe_view] = float(np.mean(pairs)) if pairs else None
-            counts[name] += len(rows) if pairs else 0
-    means: dict[str, float | None] = {}
-    for name, figures in by_view.items():
-        present = [figure for figure in figures.values() if figure is not None]
-        means[name] = float(np.mean(present)) if present else None
-    return CasiaBResult(by_view, means, counts)
+
+def either(names: Sequence[str]) -> str:
+    """Names as a list in a sentence: "a, b or c"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _conditions(protocol: Protocol) -> set[str]:
+    return {*protocol.gallery, *(name for names in protocol.probes.values() for name in names)}

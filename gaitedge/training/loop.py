@@ -1,126 +1,240 @@
-"""Training: a plain loop over the separate triplet loss (Sec. 3.4, Sec. 4.1)."""
+"""Training from a store to weights: checkpoints, records, evaluation, and going on after a stop."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from gaitedge.config import GaitPartConfig
-from gaitedge.errors import GaitEdgeError, InputError
-from gaitedge.machine.cpu import cpu_features
-from gaitedge.model import GaitPart
-from gaitedge.training.losses import separate_triplet_loss
-from gaitedge.training.sampling import BatchSampler
-from gaitedge.weights import check_destination, save_weights
+from gaitedge.data.splits import choose_subjects
+from gaitedge.errors import GaitEdgeError, InputError, WeightsError
+from gaitedge.files import atomic_write
+from gaitedge.machine.cpu import usable_cores
+from gaitedge.training.checkpoints import newest, read_checkpoint, write_checkpoint
+from gaitedge.training.distributed import Team, team
+from gaitedge.training.judging import judge
+from gaitedge.training.presets import Recipe
+from gaitedge.training.records import Records
+from gaitedge.training.runs import WEIGHTS, describe, open_run
+from gaitedge.training.sampling import BatchSampler, Drawn
+from gaitedge.training.trainer import Step, Trainer, settle_precision
+from gaitedge.weights import save_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gaitedge.data.store import Store
 
-__all__ = ["TrainingOptions", "train"]
+__all__ = ["RunOptions", "Trained", "batches", "train"]
+
+_GPU_WORKERS = 4  # enough to hand out (32, 16) x 30 frames faster than a GPU trains on them
+_SHOWN = 6  # sequences that an error names itself
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How to train. The defaults are the recipe of the shipped weights, not the paper's for CASIA-B."""
+class RunOptions:
+    """How a training runs. Nothing here changes the weights that come out of it.
 
-    iterations: int = 3000
-    subjects: int = 8
-    """P: subjects in a batch."""
-    samples: int = 6
-    """K: sequences of each."""
-    frames: int = 12
-    """Frames of each sequence; 30 in Sec. 3.4."""
-    learning_rate: float = 6e-4
-    """Of Adam at the peak; it warms up over 3 % of the iterations and falls to zero as a cosine."""
-    margin: float = 0.2
-    """Of the triplet loss."""
-    bfloat16: bool | None = None
-    """Run forward and backward under bfloat16 autocast; None: where the CPU computes in it."""
-    seed: int = 0
+    Raises InputError where a value is impossible.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int | None = None
+    """Processes that prepare batches; None: none beside a CPU, 4 beside a GPU."""
+    log_every: int = 20
+    checkpoint_every: int = 500
+    keep: int = 3
+    """Checkpoints that stay; the oldest goes first."""
+    evaluate_every: int = 0
+    """0: never."""
+    evaluate_on: str = "all"
+    """Subjects, as choose_subjects takes them, of the same store."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("log_every", 1), ("checkpoint_every", 1), ("keep", 1), ("evaluate_every", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"workers must be 0 or more, not {self.workers}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to."""
+
+    weights: Path
+    iterations: int
+    went_on_from: int
+    """The iteration at which this start began; 0 where it began anew."""
+    figures: dict[str, Any]
+    """The last figures of its log."""
 
 
 def train(
     store: Store,
-    out: Path,
-    options: TrainingOptions | None = None,
-    *,
+    run: Path,
+    recipe: Recipe,
     config: GaitPartConfig | None = None,
-    among: set[str] | None = None,
+    subjects: str = "all",
+    options: RunOptions | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
-    save_every: int = 200,
-) -> dict[str, Any]:
-    """Train on `store` and write the weights to `out`, now and then on the way too.
+    crew: Team | None = None,
+) -> Trained:
+    """Train on a store, in the folder `run`; where a training was stopped there, it goes on exactly.
 
-    among: the subjects to train on, all of the store's if None. report is called with a dict of
-    figures every 20 iterations; the same go to `out` with the suffix .jsonl, a line each; the last
-    are returned.
-    Raises InputError where the store has too few subjects, WeightsError where `out` cannot be
-    written, GaitEdgeError where the loss is not finite; what was written before stays.
+    subjects: whom to train on, as choose_subjects takes it. report: called in the first process with
+    every line of the log, `iterations` and `eta` in seconds added. crew: the processes to train with,
+    those that torchrun started if None. Started by torchrun, the processes
+    share every batch, and `run` must be on a disk that all of them see.
+    Raises InputError where the options are impossible or `run` holds something else, GaitEdgeError
+    where the loss is not finite: with the iteration, the batch and the last checkpoint.
     """
-    options = options or TrainingOptions()
-    out = check_destination(out)
-    if options.iterations < 1:
-        raise InputError(f"a training needs at least 1 iteration, not {options.iterations}")
-    everyone = {sequence.subject for sequence in store.sequences}
-    sampler = BatchSampler(
-        store,
-        everyone if among is None else among,
-        subjects=options.subjects,
-        samples=options.samples,
-        frames=options.frames,
-        seed=options.seed,
+    options, config, run = options or RunOptions(), config or GaitPartConfig(), Path(run)
+    chosen = choose_subjects(subjects, {sequence.subject for sequence in store.sequences})
+    with contextlib.ExitStack() as stack:
+        crew = crew or stack.enter_context(team(options.device))
+        precision = settle_precision(recipe.precision, crew.device)
+        recipe = replace(recipe, precision=precision)
+        sampler = BatchSampler(store, chosen, recipe, crew.rank, crew.world)
+        judged = _judged(store, options) if options.evaluate_every else []
+        first = crew.rank == 0
+        if first:
+            stack.enter_context(open_run(run, describe(config, recipe, store, chosen)))
+        crew.wait()
+        trainer = Trainer(config, recipe, precision, crew)
+        begin, checkpoint = 0, newest(run / "checkpoints")
+        if checkpoint:
+            state = read_checkpoint(checkpoint, crew.device)
+            trainer.load_state(state)
+            begin = state["iteration"]
+        if not crew.agree(begin):
+            raise InputError(f"not every process sees {run}/checkpoints: put {run} on a disk that they share")
+        records = stack.enter_context(Records(run, begin)) if first else None
+        progress = _Progress(recipe, begin, records, report)
+        for iteration, silhouettes, labels in batches(sampler, begin + 1, recipe.iterations, options, crew):
+            step = trainer.step(iteration, silhouettes, labels)
+            if not math.isfinite(step.loss):
+                _stop(run, iteration, f"the loss is {step.loss}", sampler, crew)
+            last = iteration == recipe.iterations
+            if last or iteration % options.log_every == 0:
+                progress.step(iteration, step)
+            if first and (last or iteration % options.checkpoint_every == 0):
+                try:
+                    save_weights(run / WEIGHTS, config, trainer.model.weights())
+                except WeightsError:
+                    _stop(run, iteration, "the weights are no longer finite", sampler, crew)
+                write_checkpoint(run / "checkpoints", iteration, trainer.state(), options.keep)
+            if judged and (last or iteration % options.evaluate_every == 0):
+                progress.judged(iteration, judge(trainer.model, store, judged, crew))
+        return Trained(run / WEIGHTS, max(begin, recipe.iterations), begin, progress.figures)
+
+
+def batches(
+    sampler: BatchSampler, first: int, last: int, options: RunOptions, crew: Team
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """This process's rows of the batches `first` to `last`, as Trainer.step takes them.
+
+    Workers prepare them ahead; the batches are the same with any number of them.
+    """
+    gpu = crew.device.type == "cuda"
+    workers = options.workers
+    if workers is None:
+        workers = min(_GPU_WORKERS, usable_cores()) if gpu else 0
+    loader: DataLoader[tuple[int, Tensor, Tensor]] = DataLoader(
+        _Batches(sampler),
+        sampler=range(first, last + 1),
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,  # a fork copies locks that threads hold
+        pin_memory=gpu,
     )
-    torch.manual_seed(options.seed)
-    model = GaitPart(config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
-    warm_up = max(1, round(0.03 * options.iterations))
-    schedule = torch.optim.lr_scheduler.SequentialLR(
-        optimizer,
-        [
-            torch.optim.lr_scheduler.LinearLR(optimizer, 0.05, total_iters=warm_up),
-            torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, options.iterations - warm_up)),
-        ],
-        milestones=[warm_up],
+    yield from loader
+
+
+class _Batches(Dataset[tuple[int, Tensor, Tensor]]):
+    def __init__(self, sampler: BatchSampler) -> None:
+        self.sampler = sampler
+
+    def __getitem__(self, iteration: int) -> tuple[int, Tensor, Tensor]:
+        silhouettes, labels = self.sampler.batch(iteration)
+        return iteration, torch.from_numpy(silhouettes), torch.from_numpy(labels)
+
+
+class _Progress:
+    """Figures of the steps, into the log and to the caller; in the first process alone."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        begin: int,
+        records: Records | None,
+        report: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        self.recipe, self.begin, self.records, self.report = recipe, begin, records, report
+        kept = [line for line in records.kept if "loss" in line] if records else []
+        self.figures: dict[str, Any] = kept[-1] if kept else {}
+        self.before = float(self.figures.get("seconds", 0))  # spent in earlier starts
+        self.last, self.began = begin, time.perf_counter()
+        self.marked = self.began
+
+    def step(self, iteration: int, step: Step) -> None:
+        now = time.perf_counter()
+        a_step = (now - self.marked) / (iteration - self.last)
+        recipe = self.recipe
+        self.figures = {
+            "iteration": iteration,
+            "loss": step.loss,
+            "nonzero": step.nonzero,
+            "norm": step.norm,
+            "learning_rate": recipe.rate(iteration),
+            "images_per_second": round(recipe.subjects * recipe.samples * recipe.frames / a_step, 1),
+            "seconds": round(self.before + now - self.began, 1),
+        }
+        self.marked, self.last = now, iteration
+        mean = (now - self.began) / (iteration - self.begin)
+        self._tell(self.figures, (recipe.iterations - iteration) * mean)
+
+    def judged(self, iteration: int, rank1: dict[str, float]) -> None:
+        self._tell({"iteration": iteration, "rank1": rank1}, None)
+        self.marked = time.perf_counter()  # an evaluation is no slow step
+
+    def _tell(self, figures: dict[str, Any], eta: float | None) -> None:
+        if self.records is None:
+            return
+        self.records.add(figures)
+        if self.report:
+            self.report({**figures, "iterations": self.recipe.iterations, "eta": eta})
+
+
+def _judged(store: Store, options: RunOptions) -> list[int]:
+    subjects = choose_subjects(options.evaluate_on, {sequence.subject for sequence in store.sequences})
+    return store.select(subjects=subjects)
+
+
+def _stop(run: Path, iteration: int, what: str, sampler: BatchSampler, crew: Team) -> None:
+    """End a training that has gone wrong, and say with what."""
+    drawn: Drawn = sampler.draw(iteration)
+    names = [sampler.store.sequences[number].name for number in drawn.sequences]
+    rows = [
+        {"sequence": name, "frames": frames.tolist()}
+        for name, frames in zip(names, drawn.frames, strict=True)
+    ]
+    if crew.rank == 0:
+        with atomic_write(run / "stopped.json") as file:
+            file.write(json.dumps({"iteration": iteration, "what": what, "batch": rows}).encode())
+    checkpoint = newest(run / "checkpoints")
+    good = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint before it"
+    shown = ", ".join(names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more (all in {run / 'stopped.json'})" if len(names) > _SHOWN else ""
+    raise GaitEdgeError(
+        f"{what} at iteration {iteration}, in the batch of {shown}{more}; {good}: "
+        "lower the learning rate, or train in fp32"
     )
-    autocast = bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_features())
-    autocast = autocast if options.bfloat16 is None else options.bfloat16
-    figures: dict[str, Any] = {}
-    began = time.perf_counter()
-    with out.with_suffix(".jsonl").open("w") as log:
-        for iteration in range(1, options.iterations + 1):
-            silhouettes, labels = sampler.draw()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-                embeddings = model(torch.from_numpy(silhouettes))
-            loss, nonzero = separate_triplet_loss(embeddings, torch.from_numpy(labels), options.margin)
-            if not torch.isfinite(loss):
-                raise GaitEdgeError(
-                    f"the loss is {loss.item()} at iteration {iteration}; lower the learning rate"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-            if iteration % 20 == 0 or iteration == options.iterations:
-                seconds = time.perf_counter() - began
-                figures = {
-                    "iteration": iteration,
-                    "loss": round(loss.item(), 5),
-                    "nonzero": round(nonzero.item(), 4),
-                    "norm": round(embeddings.detach().float().norm(dim=2).mean().item(), 3),
-                    "learning_rate": schedule.get_last_lr()[0],
-                    "seconds": round(seconds, 1),
-                }
-                log.write(json.dumps(figures) + "\n")
-                log.flush()
-                if report:
-                    report(figures)
-            if iteration % save_every == 0 or iteration == options.iterations:
-                save_weights(out, model.config, model.weights())
-    return figures

@@ -33,12 +33,16 @@ def separate_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 0.
         squares = x.square().sum(dim=2)
         squared = squares[:, :, None] + squares[:, None, :] - 2 * x @ x.transpose(1, 2)
         # The derivative of a root has no bound at zero: equal embeddings get a gradient of zero.
-        distance = torch.where(squared > 1e-12, squared, 1.0).sqrt() * (squared > 1e-12)
+        equal = squared <= 1e-12  # NaN is not: it must reach the loss
+        distance = torch.where(equal, 1.0, squared).sqrt() * ~equal
         same = labels[:, None] == labels[None, :]
         positive = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        triplets = positive[:, :, None] & ~same[:, None, :]
-        hinge = (margin + distance[:, :, :, None] - distance[:, :, None, :]).clamp(min=0) * triplets
-        counts = (hinge > 0).sum(dim=(1, 2, 3))
-        loss = (hinge.sum(dim=(1, 2, 3)) / counts.clamp(min=1)).mean()
-        total = triplets.sum().clamp(min=1) * len(counts)
+        anchors, positives = positive.nonzero(as_tuple=True)
+        # Pairs x negatives, not anchors x positives x negatives: 32 subjects x 16 fit in memory.
+        negatives = ~same[anchors]
+        margins = margin + distance[:, anchors, positives].unsqueeze(2) - distance[:, anchors]
+        hinge = margins.clamp(min=0) * negatives
+        counts = (hinge > 0).sum(dim=(1, 2))
+        loss = (hinge.sum(dim=(1, 2)) / counts.clamp(min=1)).mean()
+        total = negatives.sum().clamp(min=1) * len(counts)
         return TripletLoss(loss, counts.sum() / total)

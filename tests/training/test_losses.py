@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -59,3 +61,20 @@ def test_distances_are_float32_under_autocast() -> None:
 def test_a_batch_of_one_subject_has_no_loss() -> None:
     found = separate_triplet_loss(torch.randn(3, 2, 4), torch.zeros(3, dtype=torch.long))
     assert (found.loss.item(), found.nonzero.item()) == (0, 0)
+
+
+def test_what_is_not_finite_reaches_the_loss() -> None:
+    """A part that has become NaN must stop a training, not vanish from the mean."""
+    embeddings = torch.randn(4, 3, 5)
+    embeddings[1, 2, 0] = torch.nan
+    found = separate_triplet_loss(embeddings, torch.tensor([0, 0, 1, 1]))
+    assert torch.isnan(found.loss)
+
+
+def test_the_largest_batch_of_the_paper_fits_in_memory() -> None:
+    """32 subjects x 16 samples and 16 parts (Sec. 4.1): every triplet at once would take 8.6 GB."""
+    embeddings = torch.randn(512, 16, 8, requires_grad=True)
+    labels = torch.arange(32).repeat_interleave(16)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch.autograd.backward(separate_triplet_loss(embeddings, labels).loss)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3 << 20  # kilobytes
