@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check bench weights clean help
+.PHONY: demo test lint check gpu bench weights clean help
 
 help:
 	@echo "make demo    people identified by their walk, on this machine (no PyTorch)"
 	@echo "make test    the whole test suite, with PyTorch"
 	@echo "make check   formatting, lint, types and the tests"
+	@echo "make gpu     the tests that need an NVIDIA GPU (on a machine that has one)"
 	@echo "make bench   the figures of the README, measured side by side on this machine"
 	@echo "make weights train weights as the shipped ones were, and measure them (an hour or two)"
 	@echo "make clean   remove the environment and everything made"
@@ -17,7 +18,10 @@ demo: $(VENV)/.demo
 	$(BIN)/gaitedge demo --out demo
 
 test: $(VENV)/.test
-	$(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+gpu: $(VENV)/.test
+	$(BIN)/pytest -m gpu
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -29,12 +33,15 @@ check: lint test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/engines.py --threads 2
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/training.py --threads 2
+	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/evaluation.py
 
 weights: $(VENV)/.test
-	$(BIN)/gaitedge synth runs/walkers --store --seed 1 --subjects 140
-	$(BIN)/gaitedge train runs/walkers runs/walkers.safetensors
-	$(BIN)/gaitedge synth runs/heldout --store --seed 1 --first 201 --subjects 20
-	$(BIN)/gaitedge eval runs/walkers.safetensors runs/heldout
+	test -d runs/walkers || $(BIN)/gaitedge synth runs/walkers --store --seed 1 --subjects 250
+	$(BIN)/gaitedge train runs/walkers runs/shipped --preset walkers --iterations 6000 \
+	  --evaluate-every 1500 --evaluate-on 201-210
+	$(BIN)/gaitedge eval runs/shipped/weights.safetensors runs/walkers --subjects walkers/test
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
