@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gaitedge.errors import InputError
-from gaitedge.evaluation.protocols import OU_MVLP, PROTOCOLS, Protocol, either
+from gaitedge.evaluation.protocols import OU_MVLP, PROTOCOLS, Protocol
 from gaitedge.evaluation.published import MISPRINT, PUBLISHED, WITH_GALLERY, Published
 from gaitedge.evaluation.results import Evaluation
 from gaitedge.files import atomic_write
@@ -146,7 +146,7 @@ def _paper(result: Evaluation, protocol: Protocol) -> tuple[Published, ...]:
 
 
 def _title(protocol: Protocol) -> str:
-    gallery = either(protocol.gallery)
+    gallery = " to ".join(dict.fromkeys((protocol.gallery[0], protocol.gallery[-1])))
     return f"Rank-1 in %, {protocol.title}'s protocol, gallery {gallery}, identical views excluded"
 
 
