@@ -24,6 +24,7 @@ from turns import Worker
 from gaitedge.data.store import Store
 from gaitedge.files import atomic_write
 from gaitedge.machine.cpu import cpu_features, usable_cores
+from gaitedge.machine.memory import keep_freed_memory
 from gaitedge.profiling import machine
 from gaitedge.training.presets import Recipe, batch_of
 from gaitedge.walkers.synthesis import synthesise
@@ -121,6 +122,7 @@ def trainer_step(recipe: Recipe, precision: Any) -> Callable[..., float]:
     from gaitedge.config import GaitPartConfig
     from gaitedge.training.trainer import Trainer
 
+    keep_freed_memory()  # as gaitedge.training.loop does
     trainer = Trainer(GaitPartConfig(), recipe, precision)
     return lambda *batch: trainer.step(*batch).loss
 

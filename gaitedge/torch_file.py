@@ -9,12 +9,9 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gaitedge.errors import WeightsError, require
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["read_torch_file"]
 
@@ -36,7 +33,7 @@ _BROKEN = (
 )
 
 
-def read_torch_file(path: Path, device: str | torch.device = "cpu") -> Any:
+def read_torch_file(path: Path) -> Any:
     """What torch.save wrote: tensors and plain values alone, their checksums compared.
 
     Raises WeightsError where the file is missing or damaged, or asks for anything to be run.
@@ -55,7 +52,7 @@ def read_torch_file(path: Path, device: str | torch.device = "cpu") -> Any:
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of other formats, which then fail with an error
-                return torch.load(file, map_location=device, weights_only=True)
+                return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             called = re.search(r"GLOBAL ([\w.]+)", str(error))
             why = f"it calls for {called[1]}, and only" if called else "only"

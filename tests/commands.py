@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from gaitedge.cli.app import app
 
 COMMAND = [sys.executable, "-m", "gaitedge"]
+Refused = Callable[..., str]  # the fixture `refused` of tests/cli
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,8 @@ def contents(folder: Path) -> dict[str, str]:
         else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def remains(folder: Path) -> list[str]:
+    """Hidden files and SQLite's journals."""
+    return [name for name in contents(folder) if Path(name).name.startswith(".") or name.endswith("-journal")]

@@ -183,8 +183,11 @@ def progress_bar(label: str) -> Iterator[Progress]:
 
 
 @contextlib.contextmanager
-def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Show a training's figures on stderr: a bar that lives on a terminal, a line each elsewhere."""
+def training_progress(shown: bool = True) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Show a training's figures on stderr: a bar that lives on a terminal, a line each elsewhere.
+
+    shown: whether this process is the one that shows anything.
+    """
     from rich import progress as bars
     from rich.console import Console
 
@@ -194,8 +197,9 @@ def training_progress() -> Iterator[Callable[[dict[str, Any]], None]]:
         bars.BarColumn(None),
         bars.TextColumn("{task.description}"),
     ]
-    with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
+    hidden = not (shown and console.is_terminal)
+    with bars.Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task("starting", total=None)
 
         def report(figures: dict[str, Any]) -> None:
             text = training_line(figures)

@@ -20,6 +20,9 @@ def evaluate(
     ] = "auto",
     subjects: Annotated[str, typer.Option(help="As in casia-b/test, 075-124 or all.")] = "all",
     views: Annotated[str, typer.Option(help="Camera angles to take, as in 000,090.")] = "all",
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Put the frames of each walk in a random order (Tab. 7).")
+    ] = False,
     engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     markdown: Annotated[
         Path | None, typer.Option(metavar="OUT.md", help="Write the tables here too.")
@@ -46,6 +49,7 @@ def evaluate(
             views=None if views == "all" else views.split(","),
             engine=engine,
             progress=progress,
+            shuffled=shuffled,
         )
     heading = f"{model.name} on {store.resolve().name}"
     if markdown:

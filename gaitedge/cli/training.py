@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gaitedge.cli.console import Json, print_json, say, table, training_progress
+
+if TYPE_CHECKING:
+    from gaitedge.data.store import Store
 
 __all__ = ["ablate", "train"]
 
@@ -59,16 +62,16 @@ def train(
     json: Json = False,
 ) -> None:
     """Train GaitPart on a store with the separate triplet loss. Under torchrun on several GPUs or hosts."""
-    from gaitedge.errors import require
+    from gaitedge.errors import InputError, require
 
     require("torch", "training")
     from gaitedge.data.store import Store
     from gaitedge.training import loop
     from gaitedge.training.presets import PRESETS, batch_of
 
-    chosen = PRESETS[preset]
+    data, chosen = Store(store), PRESETS[preset]
     recipe = chosen.recipe.changed(
-        **(batch_of(batch) if batch else {}),
+        **(batch_of(batch) if batch is not None else {}),
         iterations=iterations,
         order=order,
         learning_rate=learning_rate,
@@ -76,17 +79,22 @@ def train(
         clip=clip,
         seed=seed,
     )
+    who = _those("--subjects", subjects, f"{chosen.split}/train", data)
+    if evaluate_on is not None and not evaluate_every:
+        raise InputError(
+            "--evaluate-on says on whom to evaluate, not when: add --evaluate-every, as in 5000 iterations"
+        )
+    test = f"{chosen.split}/test"
     options = loop.RunOptions(
         device=device,
         workers=workers,
         checkpoint_every=checkpoint_every,
         keep=keep,
         evaluate_every=evaluate_every,
-        evaluate_on=evaluate_on or f"{chosen.split}/test",
+        evaluate_on=_those("--evaluate-on", evaluate_on, test, data) if evaluate_every else test,
     )
-    who = subjects or f"{chosen.split}/train"
-    with training_progress() as report:
-        done = loop.train(Store(store), run, recipe, chosen.config, who, options, report)
+    with training_progress(_first()) as report:
+        done = loop.train(data, run, recipe, chosen.config, who, options, report)
     if not _first():
         return
     if json:
@@ -120,24 +128,24 @@ def ablate(
     from gaitedge.training import ablations, loop
     from gaitedge.training.presets import PRESETS, batch_of
 
-    chosen = PRESETS[preset]
+    data, chosen = Store(store), PRESETS[preset]
     recipe = chosen.recipe.changed(
-        **(batch_of(batch) if batch else {}),
+        **(batch_of(batch) if batch is not None else {}),
         iterations=iterations,
         learning_rate=learning_rate,
         precision=precision,
         seed=seed,
     )
+    who = _those("--subjects", subjects, f"{chosen.split}/train", data)
     options = loop.RunOptions(
         device=device,
         workers=workers,
         checkpoint_every=checkpoint_every,
-        evaluate_on=evaluate_on or f"{chosen.split}/test",
+        evaluate_on=_those("--evaluate-on", evaluate_on, f"{chosen.split}/test", data),
     )
-    who = subjects or f"{chosen.split}/train"
-    with training_progress() as report:
+    with training_progress(_first()) as report:
         rows = ablations.ablate(
-            Store(store),
+            data,
             out,
             group,
             recipe,
@@ -154,6 +162,20 @@ def ablate(
         titles, cells = ablations.columns(rows)
         table(f"Rank-1 in %, identical views excluded; {recipe.iterations} iterations a row", titles, cells)
         say(f"{out / f'group-{group}.md'}, {out / f'group-{group}.json'}")
+
+
+def _those(option: str, given: str | None, preset: str, store: Store) -> str:
+    """The subjects of an option, or the preset's where the store has any of them."""
+    if given is not None:
+        return given
+    from gaitedge.data.splits import choose_subjects
+    from gaitedge.errors import InputError
+
+    try:
+        choose_subjects(preset, {sequence.subject for sequence in store.sequences})
+    except InputError as error:
+        raise InputError(f"{error}: say who with {option}, as in {option} all") from None
+    return preset
 
 
 def _first() -> bool:

@@ -19,7 +19,7 @@ from gaitedge.evaluation.results import Accuracy, Evaluation, ProbeSet
 from gaitedge.evaluation.scoring import ROWS, Scores, score
 from gaitedge.evaluation.verification import verify
 
-__all__ = ["Progress", "evaluate", "evaluate_embeddings"]
+__all__ = ["Progress", "Walks", "evaluate", "evaluate_embeddings"]
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and of what: "embedding" or "comparing"."""
@@ -33,16 +33,14 @@ def evaluate(
     views: Sequence[str] | None = None,
     engine: str = "auto",
     progress: Progress | None = None,
-    shuffle_seed: int | None = None,
+    shuffled: bool = False,
 ) -> Evaluation:
     """Evaluate a weights file or a bundle on a store.
 
     protocol: "casia-b", "oumvlp" or "auto", by the conditions in the store. subjects: a choice as
     gaitedge.data.splits.choose_subjects takes it, such as "casia-b/test". views: the camera angles to
-    take, all of the store's if None. engine: as gaitedge.engines.load takes it. shuffle_seed: put the
-    frames of every sequence in an order drawn from this seed, as row c of Tab. 7 does; None leaves them
-    as they were walked. Raises InputError where the store has no gallery or no probes among these
-    subjects and views.
+    take, all of the store's if None. engine: as gaitedge.engines.load takes it. shuffled: as Walks takes
+    it. Raises InputError where the store has no gallery or no probes among these subjects and views.
     """
     data = Store(store)
     people = choose_subjects(subjects, (sequence.subject for sequence in data.sequences))
@@ -50,8 +48,6 @@ def evaluate(
     if absent:
         there = ", ".join(sorted({sequence.view for sequence in data.sequences}))
         raise InputError(f"{store} has no sequence at the views {', '.join(absent)}; there are {there}")
-    if shuffle_seed is not None and shuffle_seed < 0:
-        raise InputError(f"a seed is 0 or more, not {shuffle_seed}")
     chosen = data.select(subjects=people, views=views)
     walks = [data.sequences[number] for number in chosen]
     rules = choose_protocol(protocol, (walk.condition for walk in walks))
@@ -61,7 +57,7 @@ def evaluate(
 
     from gaitedge.export.exporter import open_model
 
-    silhouettes = _Frames(data, numbers, shuffle_seed)
+    silhouettes = Walks(data, numbers, shuffled)
     report = (lambda done, total: progress(done, total, "embedding")) if progress else None
     embeddings = embed_all(load(open_model(model), engine), silhouettes, progress=report)
     return evaluate_embeddings(embeddings, walks, rules.name, progress)
@@ -153,11 +149,15 @@ def _check_finite(embeddings: NDArray[np.float32], walks: Sequence[Walk], select
             )
 
 
-class _Frames(collections.abc.Sequence[NDArray[np.uint8]]):
-    """Sequences of a store, each read when it is asked for: all at once may not fit into memory."""
+class Walks(collections.abc.Sequence[NDArray[np.uint8]]):
+    """Sequences of a store, each read when it is asked for: all at once may not fit into memory.
 
-    def __init__(self, store: Store, numbers: Sequence[int], shuffle_seed: int | None) -> None:
-        self._store, self._numbers, self._seed = store, numbers, shuffle_seed
+    numbers: of the sequences. shuffled: their frames in a random order that is always the same, as row c
+    of Tab. 7 has them; else as they were walked.
+    """
+
+    def __init__(self, store: Store, numbers: Sequence[int], shuffled: bool = False) -> None:
+        self._store, self._numbers, self._shuffled = store, numbers, shuffled
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -170,9 +170,7 @@ class _Frames(collections.abc.Sequence[NDArray[np.uint8]]):
 
     def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Sequence[NDArray[np.uint8]]:
         if isinstance(index, slice):
-            return _Frames(self._store, self._numbers[index], self._seed)
+            return Walks(self._store, self._numbers[index], self._shuffled)
         number = self._numbers[index]
         frames = self._store[number]
-        if self._seed is None:
-            return frames
-        return frames[np.random.default_rng([self._seed, number]).permutation(len(frames))]
+        return frames[np.random.default_rng(number).permutation(len(frames))] if self._shuffled else frames

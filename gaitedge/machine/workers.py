@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from gaitedge.errors import MachineError
 
-__all__ = ["in_order"]
+__all__ = ["begin_worker", "in_order", "undisturbed"]
 
 _AHEAD = 4  # tasks that each worker may be ahead of the reader
 _HAS_MASK = hasattr(signal, "pthread_sigmask")  # not on Windows
@@ -39,13 +39,13 @@ def in_order(
             yield task, function(task)
         return
     resource_tracker.ensure_running()  # by itself: it lets go of the signals that are held below
-    with _undisturbed():
+    with undisturbed():
         # Spawned, because a fork copies the locks that threads of this process may hold.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), begin_worker)
     waiting: deque[tuple[Task, Future[Result]]] = deque()
     try:
         for task in tasks:
-            with _undisturbed():
+            with undisturbed():
                 waiting.append((task, pool.submit(function, task)))
             if len(waiting) > _AHEAD * workers:
                 first, future = waiting.popleft()
@@ -63,9 +63,9 @@ def in_order(
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Hold back Ctrl-C until the end: what is made here is whole, and a process that is started here
-    is not interrupted before it has got to `_start`, with a traceback on the user's screen."""
+    is not interrupted before it has got to `begin_worker`, with a traceback on the user's screen."""
     seen: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, lambda *_: seen.append(1)) if in_main else None
@@ -81,7 +81,7 @@ def _undisturbed() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _start() -> None:
+def begin_worker() -> None:
     """In a worker: leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gaitedge.config import GaitPartConfig
-from gaitedge.data.splits import choose_subjects
 from gaitedge.errors import InputError
 from gaitedge.files import atomic_write
 from gaitedge.training.presets import Order, Recipe
@@ -124,14 +123,16 @@ def ablate(
     """
     from gaitedge.model import GaitPart
     from gaitedge.training.distributed import team
-    from gaitedge.training.judging import judge
+    from gaitedge.training.judging import judge, to_judge
     from gaitedge.training.loop import RunOptions, train
 
     out, config, options = Path(out), config or GaitPartConfig(), options or RunOptions()
     if group == "A" and len(config.channels) != 3:
         raise InputError(f"group A sets p of three blocks; this network has {len(config.channels)}")
-    tested = choose_subjects(options.evaluate_on, {sequence.subject for sequence in store.sequences})
-    numbers = store.select(subjects=tested)
+    if out.is_dir() and not (out / "trainings").is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no ablation: choose another folder")
+    numbers = to_judge(store, options.evaluate_on)
+    tested = sorted({store.sequences[number].subject for number in numbers})
     networks = {row.name: dataclasses.replace(config, **row.network) for row in GROUPS[group]}
     done = []
     with team(options.device) as crew:
@@ -150,12 +151,12 @@ def ablate(
             network, weights = load_weights(trained.weights)
             identity = fingerprint(network, weights)
             path = out / "rows" / f"{row.name}.json"
-            rank1 = _finished(path, identity, sorted(tested))
+            rank1 = _finished(path, identity, tested)
             if rank1 is None:
                 model = GaitPart(network).load(weights).to(crew.device)
                 rank1 = judge(model, store, numbers, crew, shuffled=row.shuffled_test)
                 if crew.rank == 0:
-                    _write(path, {"rank1": rank1, "weights": identity, "tested": sorted(tested)})
+                    _write(path, {"rank1": rank1, "weights": identity, "tested": tested})
             done.append(AblationRow(row.name, row.settings, rank1, row.paper, identity))
         if crew.rank == 0:
             rows = [dataclasses.asdict(row) for row in done]
@@ -191,11 +192,12 @@ def _finished(path: Path, identity: str, tested: list[str]) -> dict[str, float] 
     """The figures of a row that was evaluated before, with these weights on these subjects."""
     try:
         found = json.loads(path.read_bytes())
+        same = (found["weights"], found["tested"]) == (identity, tested)
+        return {name: float(share) for name, share in found["rank1"].items()} if same else None
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path} is damaged: delete it, and the row is evaluated again") from None
-    return found["rank1"] if (found["weights"], found["tested"]) == (identity, tested) else None
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

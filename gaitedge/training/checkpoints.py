@@ -16,7 +16,7 @@ from gaitedge.files import atomic_write
 from gaitedge.torch_file import read_torch_file
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 __all__ = ["newest", "read_checkpoint", "write_checkpoint"]
 
@@ -34,7 +34,12 @@ def write_checkpoint(folder: Path, iteration: int, state: dict[str, Any], keep: 
     folder.mkdir(exist_ok=True)
     path = folder / f"{iteration:08d}.pt"
     with atomic_write(path) as file:
-        torch.save({"format": _FORMAT, "iteration": iteration, **state}, file)
+        try:
+            torch.save({"format": _FORMAT, "iteration": iteration, **state}, file)
+        except RuntimeError as error:  # PyTorch's own, over a full disk's or Ctrl-C
+            if error.__context__ is not None:
+                raise error.__context__ from None
+            raise
     for old in _all(folder)[:-keep]:
         old.unlink()
     for leftover in folder.glob(".*.pt.*.part"):
@@ -48,14 +53,15 @@ def newest(folder: Path) -> Path | None:
     return every[-1] if every else None
 
 
-def read_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """What write_checkpoint was given, and the iteration. Raises InputError where it is damaged."""
     try:
-        state = read_torch_file(path, device)
+        state = read_torch_file(path)
     except WeightsError:
         state = None
+    name = _NAME.fullmatch(path.name)
     good = isinstance(state, dict) and state.get("format") == _FORMAT
-    if not good:
+    if not good or (name and state.get("iteration") != int(name[1])):
         raise InputError(
             f"the checkpoint {path} is damaged, or of another version; delete it to go on from the one before"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from gaitedge.errors import MachineError
 
 __all__ = ["Team", "team"]
 
+_LEFT = re.compile(r"Connection (closed|reset) by peer", re.IGNORECASE)  # in gloo's words
 _PATIENCE = datetime.timedelta(hours=2)  # the others wait while the first evaluates
 
 
@@ -54,7 +56,7 @@ def team(device: str) -> Iterator[Team]:
     """Join the processes that torchrun started; alone where it did not.
 
     device: "cpu", "cuda" or "auto"; every process on a host takes a GPU of its own.
-    Raises MachineError where there is no GPU, or fewer than processes.
+    Raises MachineError where there is no GPU, or fewer than processes, and where another one has ended.
     """
     usable = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
@@ -73,5 +75,9 @@ def team(device: str) -> Iterator[Team]:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Team(place, dist.get_rank(), dist.get_world_size())
+    except RuntimeError as error:
+        if not _LEFT.search(str(error)):
+            raise
+        raise MachineError("another process of this training has ended; its own line says why") from None
     finally:
         dist.destroy_process_group()

@@ -18,6 +18,14 @@ Schedule = Literal["constant", "cosine"]
 
 _WARM_UP = 0.03  # of the iterations, where the schedule is a cosine
 
+_RANGES = (
+    ("iterations", 1, 99_999_999),  # a checkpoint's name has eight digits
+    ("subjects", 2, 1_000_000),
+    ("samples", 2, 1_000_000),
+    ("frames", 1, 1_000_000),
+    ("seed", 0, 2**64 - 1),  # PyTorch's own limit
+)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -45,7 +53,8 @@ class Recipe:
     drops: tuple[int, ...] = ()
     """Iterations after which the learning rate is a tenth of what it was."""
     precision: Precision = "auto"
-    """Of forward and backward under autocast; auto: bf16 where the device computes in it, else fp32."""
+    """Of forward and backward under autocast; auto: bf16 where the device computes
+    in it, else fp16 on a GPU and fp32 on a CPU."""
     clip: float | None = None
     """Largest norm of all gradients together; None leaves them alone."""
     seed: int = 0
@@ -58,13 +67,15 @@ class Recipe:
             if not good:
                 raise InputError(f"impossible training: {message}")
 
-        for name, least in (("iterations", 1), ("subjects", 2), ("samples", 2), ("frames", 1), ("seed", 0)):
+        for name, least, most in _RANGES:
             value = getattr(self, name)
             check(value >= least, f"{name} must be {least} or more, not {value}")
+            check(value <= most, f"{name} must be {most} or less, not {value}")
         for name in ("margin", "learning_rate"):
             value = getattr(self, name)
             check(0 < value < math.inf, f"{name} must be above 0 and finite, not {value}")
-        check(self.clip is None or self.clip > 0, f"clip must be above 0, not {self.clip}")
+        clip = self.clip
+        check(clip is None or 0 < clip < math.inf, f"clip must be above 0 and finite, not {clip}")
         for name, choices in (("order", Order), ("precision", Precision), ("schedule", Schedule)):
             value = getattr(self, name)
             check(
@@ -90,7 +101,6 @@ class Recipe:
 class Preset:
     """A network, how to train it, and on whom."""
 
-    about: str
     config: GaitPartConfig = field(default_factory=GaitPartConfig)
     recipe: Recipe = field(default_factory=Recipe)
     split: str = "casia-b"
@@ -100,21 +110,18 @@ class Preset:
 _OUMVLP = Recipe(iterations=250_000, subjects=32, samples=16, drops=(150_000,))
 
 PRESETS = {
-    "casia-b": Preset("the paper's for CASIA-B (Sec. 4.1)"),
-    "oumvlp": Preset(
-        "the paper's for OU-MVLP (Sec. 4.1): a fourth block, p = 1, 1, 3, 3",
+    "casia-b": Preset(),  # Sec. 4.1
+    "oumvlp": Preset(  # Sec. 4.1: a fourth block, p = 1, 1, 3, 3
         GaitPartConfig(channels=(32, 64, 128, 256), strips=(1, 1, 1, 1, 3, 3, 3, 3)),
         _OUMVLP,
         "oumvlp",
     ),
-    "oumvlp-opengait": Preset(
-        "OU-MVLP as the authors' own code has it: p = 1, 1, 8, 8",
+    "oumvlp-opengait": Preset(  # as the authors' own code has it: p = 1, 1, 8, 8
         GaitPartConfig(channels=(32, 64, 128, 256), strips=(1, 1, 1, 1, 8, 8, 8, 8)),
         _OUMVLP,
         "oumvlp",
     ),
-    "walkers": Preset(
-        "synthetic walkers, minutes on a CPU: small batches of short clips, few iterations",
+    "walkers": Preset(  # minutes on a CPU: small batches of short clips, few iterations
         GaitPartConfig(),
         Recipe(iterations=600, samples=6, frames=12, learning_rate=6e-4, schedule="cosine"),
         "walkers",

@@ -32,12 +32,16 @@ def sample_frames(
 ) -> NDArray[np.int64]:
     """Which frames of a sequence to train on: `frames` numbers below `length`.
 
-    A segment of `frames` to `frames` + 10 is cut out and frames are drawn from it without
-    replacement, sorted or shuffled (Tab. 7); a shorter sequence is repeated first (Sec. 3.4 has
-    segments of 30 to 40).
+    A segment of `frames` to `frames` + 10, or of all there are, is cut out and frames are drawn from
+    it without replacement, sorted or shuffled (Tab. 7). A sequence of fewer than `frames` is walked
+    through again and again, from any of its frames on (Sec. 3.4 has 30 frames and segments to 40).
     """
     window = int(rng.integers(frames, frames + 11))
-    start = int(rng.integers(0, max(length - window, 0) + 1))
+    if length < frames:
+        start = int(rng.integers(0, length))
+    else:
+        window = min(window, length)
+        start = int(rng.integers(0, length - window + 1))
     chosen = rng.permutation(window)[:frames]
     if order == "sorted":
         chosen.sort()
@@ -76,7 +80,7 @@ class BatchSampler:
         if len(by_subject) < recipe.subjects:
             raise InputError(
                 f"a batch of {recipe.subjects} subjects needs at least that many with sequences of "
-                f"{MINIMUM_FRAMES} frames or more; there are {len(by_subject)}"
+                f"{MINIMUM_FRAMES} frames or more; there are {len(by_subject)}: take fewer subjects"
             )
         rows = recipe.subjects * recipe.samples
         if rows % world:
@@ -87,11 +91,6 @@ class BatchSampler:
         self.store, self.recipe = store, recipe
         self.pool = [by_subject[subject] for subject in sorted(by_subject)]
         self.rows = slice(rank * rows // world, (rank + 1) * rows // world)
-
-    @property
-    def usable(self) -> int:
-        """How many sequences batches are drawn from."""
-        return sum(map(len, self.pool))
 
     def draw(self, iteration: int) -> Drawn:
         """What the whole batch of an iteration holds, all processes' rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,6 @@ from torch.nn.parallel import DistributedDataParallel
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import MachineError
 from gaitedge.machine.cpu import cpu_features
-from gaitedge.machine.memory import keep_freed_memory
 from gaitedge.model import GaitPart
 from gaitedge.training.distributed import Team
 from gaitedge.training.losses import separate_triplet_loss
@@ -30,6 +30,8 @@ class Step(NamedTuple):
     """Share of the triplets whose loss is not zero, 0 to 1."""
     norm: float
     """Mean Euclidean length of the embeddings' parts: it goes to zero where the training collapses."""
+    broken: str = ""
+    """What is no longer finite, such as "the loss is nan"; the weights were then left as they were."""
 
 
 def settle_precision(precision: Precision, device: torch.device) -> Precision:
@@ -54,8 +56,6 @@ class Trainer:
     ) -> None:
         self.crew = crew or Team(torch.device("cpu"))
         self.recipe, self.precision = recipe, precision
-        if self.crew.device.type == "cpu":
-            keep_freed_memory()
         torch.manual_seed(recipe.seed)
         self.model = GaitPart(config).to(self.crew.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
@@ -64,7 +64,7 @@ class Trainer:
         self.network: torch.nn.Module = self.model if alone else DistributedDataParallel(self.model)
 
     def step(self, iteration: int, silhouettes: Tensor, labels: Tensor) -> Step:
-        """Train on one batch; where the loss is not finite the weights stay as they are.
+        """Train on one batch; where loss or gradient are not finite the weights stay as they are.
 
         iteration: counted from 1, for the learning rate. silhouettes: this process's rows of the
         batch, [rows, frames, 64, 44] uint8. labels: of the whole batch, [world·rows].
@@ -77,18 +77,28 @@ class Trainer:
             embeddings = self.network(silhouettes)
         embeddings = self.crew.gather(embeddings.float())
         loss, nonzero = separate_triplet_loss(embeddings, labels.to(device), self.recipe.margin)
-        seen = Step(loss.item(), nonzero.item(), embeddings.detach().norm(dim=2).mean().item())
-        if not torch.isfinite(loss):
-            return seen
         self.optimizer.zero_grad(set_to_none=True)
         # DistributedDataParallel takes the mean of the processes' gradients; ours are shares of a sum.
         torch.autograd.backward(self.scaler.scale(loss * self.crew.world))
-        if self.recipe.clip is not None:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.scaler.unscale_(self.optimizer)
+        clip = math.inf if self.recipe.clip is None else self.recipe.clip
+        gradient = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        norm = embeddings.detach().norm(dim=2).mean()
+        # One look at a GPU's figures, when all its work but the update is under way.
+        figures = torch.stack([loss.detach(), nonzero, norm, gradient]).tolist()
+        seen = Step(figures[0], figures[1], figures[2], self._broken(figures[0], figures[3]))
+        if not seen.broken:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return seen
+
+    def _broken(self, loss: float, gradient: float) -> str:
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        # In fp16 a gradient overflows now and then: the scaler leaves that step out and lowers its scale.
+        if not math.isfinite(gradient) and (not self.scaler.is_enabled() or self.scaler.get_scale() <= 1):
+            return f"the gradient is {gradient}"
+        return ""
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, for load_state."""

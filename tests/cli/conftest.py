@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import check_refusal, contents, in_process, succeed
 from networks import random_weights
+from processes import MANY
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.weights import save_weights
@@ -53,6 +54,22 @@ def store(raw: Path) -> Path:
     """The same walks as a store."""
     path = raw.with_name("store")
     succeed("prepare", raw, path, "--workers", 1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So many walks as images that two workers are busy for a second or so."""
+    path = tmp_path_factory.mktemp("many") / "raw"
+    succeed("synth", path, *MANY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def many_prepared(many: Path) -> Path:
+    """The same as a store."""
+    path = many.with_name("store")
+    succeed("prepare", many, path, "--workers", 1)
     return path
 
 

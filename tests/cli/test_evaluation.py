@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import in_process, succeed
+from commands import Refused, in_process, succeed
 from PIL import Image
-
-Refused = Callable[..., str]
 
 
 def test_the_tables(bundle: Path, store: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import in_process, succeed
+from commands import Refused, in_process, succeed
 from networks import random_silhouettes
 from opengait_checkpoints import CASIA_B, SMALL, checkpoint, save
 
@@ -18,8 +18,6 @@ from gaitedge.bundle import Bundle
 from gaitedge.engines import load
 from gaitedge.model import GaitPart
 from gaitedge.weights import fingerprint, load_weights
-
-Refused = Callable[..., str]
 
 
 def test_from_a_checkpoint_to_embeddings(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_what_cannot_be_ablated_is_refused(store: Store, tmp_path: Path) -> None
     two = GaitPartConfig(channels=(4, 8), strips=(1, 1, 4, 4), embedding_dim=8)
     with pytest.raises(InputError, match="group A sets p of three blocks; this network has 2"):
         ablate(store, tmp_path, "A", QUICK, two, options=OPTIONS)
-    (tmp_path / "rows").mkdir()
+    ablate(store, tmp_path, "C", QUICK, SMALL, options=OPTIONS)
     (tmp_path / "rows" / "C-a.json").write_text("{")
     with pytest.raises(InputError, match=r"C-a\.json is damaged: delete it"):
         ablate(store, tmp_path, "C", QUICK, SMALL, options=OPTIONS)

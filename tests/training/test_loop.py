@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.data.store import Store
 from gaitedge.errors import GaitEdgeError, InputError
+from gaitedge.evaluation import evaluate
+from gaitedge.model import GaitPart
+from gaitedge.training.distributed import Team
+from gaitedge.training.judging import judge, to_judge
 from gaitedge.training.loop import RunOptions, train
 from gaitedge.training.presets import Recipe
 from gaitedge.training.records import read_log
@@ -168,6 +173,46 @@ def test_rank_1_is_measured_on_the_way(store: Store, tmp_path: Path) -> None:
     assert all(0 <= share <= 1 for line in judged for share in line["rank1"].values())
 
 
+def test_what_is_measured_on_the_way_is_what_evaluate_measures(store: Store, tmp_path: Path) -> None:
+    """PyTorch on the way, an engine afterwards; shuffled (Tab. 7) alike."""
+    options = RunOptions(evaluate_every=12, device="cpu")
+    done = train(store, tmp_path / "run", QUICK, SMALL, options=options)
+    (line,) = [line for line in read_log(tmp_path / "run") if "rank1" in line]
+    for shuffled in (False, True):
+        result = evaluate(done.weights, store.path, shuffled=shuffled)
+        means = {name: figures.all_probes.mean for name, figures in result.probe_sets.items()}
+        found = line["rank1"]
+        if shuffled:
+            model = GaitPart(SMALL).load(load_weights(done.weights)[1])
+            found = judge(model, store, to_judge(store, "all"), Team(torch.device("cpu")), shuffled=True)
+        assert found == pytest.approx(
+            {name: mean for name, mean in means.items() if mean is not None}, abs=1e-4
+        )
+
+
+@pytest.mark.parametrize("at", [4, 12])
+def test_an_evaluation_that_is_interrupted_is_made_up_for(
+    store: Store, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after its checkpoint, and at the last iteration nothing comes after it."""
+    options = RunOptions(evaluate_every=4, checkpoint_every=4, log_every=2, device="cpu")
+    train(store, tmp_path / "straight", QUICK, SMALL, options=options)
+    calls = []
+
+    def interrupted(*arguments: Any) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == at // 4:
+            raise KeyboardInterrupt
+        return judge(*arguments)
+
+    monkeypatch.setattr("gaitedge.training.loop.judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, tmp_path / "run", QUICK, SMALL, options=options)
+    monkeypatch.undo()
+    assert train(store, tmp_path / "run", QUICK, SMALL, options=options).went_on_from == at
+    assert figures(tmp_path / "run") == figures(tmp_path / "straight")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(store: Store, tmp_path: Path) -> None:
     recipe = QUICK.changed(iterations=200, learning_rate=1e18)
     options = RunOptions(checkpoint_every=1, device="cpu")
@@ -194,13 +239,19 @@ def test_a_nan_in_the_middle_names_the_checkpoint_before_it(
 
     def poisoned(self: Trainer, iteration: int, *batch: Any) -> Step:
         seen = step(self, iteration, *batch)
-        return seen._replace(loss=float("nan")) if iteration == 7 else seen
+        return seen._replace(broken="the loss is nan") if iteration == 7 else seen
 
     monkeypatch.setattr(Trainer, "step", poisoned)
     with pytest.raises(GaitEdgeError, match=r"the loss is nan at iteration 7.*00000004\.pt"):
         train(store, tmp_path / "run", QUICK, SMALL, options=OPTIONS)
     monkeypatch.undo()
-    assert train(store, tmp_path / "run", QUICK, SMALL, options=OPTIONS).went_on_from == 4
+    assert read_log(tmp_path / "run")[-1] == {"iteration": 7, "stopped": "the loss is nan"}
+    # What the message says can be done, and once only: then it is another training.
+    slower = QUICK.changed(learning_rate=5e-4, clip=1.0)
+    assert train(store, tmp_path / "run", slower, SMALL, options=OPTIONS).went_on_from == 4
+    assert not (tmp_path / "run" / "stopped.json").exists()
+    with pytest.raises(InputError, match=r"clip 1\.0, not None"):
+        train(store, tmp_path / "run", QUICK, SMALL, options=OPTIONS)
 
 
 def test_impossible_options_are_refused(store: Store, tmp_path: Path) -> None:
@@ -249,3 +300,29 @@ def test_two_processes_see_the_losses_of_one(store: Store, tmp_path: Path) -> No
         else:
             assert ours["rank1"] == pytest.approx(theirs["rank1"], abs=0.1)
     assert together[0]["loss"] != together[-2]["loss"]
+
+
+@pytest.mark.slow
+def test_processes_with_different_options_do_not_train_together(store: Store, tmp_path: Path) -> None:
+    """Rows of one draw with labels of another would train, and nobody would know."""
+    code = f"""
+    import os
+    from pathlib import Path
+    from gaitedge.config import GaitPartConfig
+    from gaitedge.data.store import Store
+    from gaitedge.errors import InputError
+    from gaitedge.training.loop import RunOptions, train
+    from gaitedge.training.presets import Recipe
+    recipe = {QUICK!r}.changed(seed=int(os.environ["RANK"]))
+    try:
+        train(Store({str(store.path)!r}), Path("run"), recipe, {SMALL!r}, options={OPTIONS!r})
+    except InputError as error:
+        Path("refused-" + os.environ["RANK"]).write_text(str(error))
+    """
+    script = tmp_path / "apart.py"
+    script.write_text(textwrap.dedent(code))
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*start, str(script)], cwd=tmp_path, capture_output=True, check=True)
+    said = [(tmp_path / f"refused-{rank}").read_text() for rank in (0, 1)]
+    assert said == ["the processes of this training were started with different options or stores"] * 2
+    assert not (tmp_path / "run").exists()

@@ -67,7 +67,7 @@ def test_a_recipe_changes_what_it_is_told_to() -> None:
         ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, not 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
         ({"margin": float("inf")}, "margin must be above 0 and finite, not inf"),
-        ({"clip": 0.0}, "clip must be above 0, not 0"),
+        ({"clip": 0.0}, "clip must be above 0 and finite, not 0"),
         ({"order": "backwards"}, "order must be sorted or shuffled, not 'backwards'"),
         ({"schedule": "steps"}, "schedule must be constant or cosine"),
         ({"precision": "int8"}, "precision must be auto or fp32 or bf16 or fp16"),

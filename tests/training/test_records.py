@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +56,28 @@ def test_every_line_is_on_the_disk_at_once(tmp_path: Path) -> None:
     with Records(tmp_path) as records:
         records.add({"iteration": 1, "loss": 1.0})
         assert read_log(tmp_path) == [{"iteration": 1, "loss": 1.0}]
+
+
+def test_points_before_a_checkpoint_outlive_a_kill(tmp_path: Path) -> None:
+    code = """
+    import os, signal, sys
+    from pathlib import Path
+    from gaitedge.training.records import Records
+    records = Records(Path(sys.argv[1]))
+    for iteration in (10, 20, 30):
+        records.add({"iteration": iteration, "loss": 1.0})
+    os.kill(os.getpid(), signal.SIGKILL)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=False)
+    assert curves(tmp_path) == {"train/loss": [(10, 1.0), (20, 1.0), (30, 1.0)]}
+    with Records(tmp_path, after=20) as records:
+        records.add({"iteration": 30, "loss": 2.0})
+    assert curves(tmp_path) == {"train/loss": [(10, 1.0), (20, 1.0), (30, 2.0)]}
+
+
+def test_a_start_from_nothing_takes_everything_back(tmp_path: Path) -> None:
+    """Killed before its first checkpoint, a training begins anew in the same folder."""
+    for loss in (1.0, 2.0):
+        with Records(tmp_path) as records:
+            records.add({"iteration": 10, "loss": loss})
+    assert curves(tmp_path) == {"train/loss": [(10, 2.0)]}

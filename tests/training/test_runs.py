@@ -95,6 +95,14 @@ def test_one_training_at_a_time(store: Store, tmp_path: Path) -> None:
         open_run(tmp_path / "run", about),
     ):
         pass
+    longer = describe(SMALL, Recipe(iterations=200_000), store, ["001"])
+    with (
+        open_run(tmp_path / "run", about),
+        pytest.raises(InputError, match="another process is training in"),
+        open_run(tmp_path / "run", longer),  # it would be written into run.json
+    ):
+        pass
+    assert read_about(tmp_path / "run") == about
 
 
 def test_a_folder_of_something_else_stays_as_it_is(store: Store, tmp_path: Path) -> None:

@@ -22,17 +22,21 @@ def test_frames_are_sorted_and_within_a_segment(length: int, frames: int, seed: 
     assert len(chosen) == frames
     assert ((chosen >= 0) & (chosen < length)).all()
     steps = np.diff(chosen)
-    if length >= frames + 10:
+    if length >= frames:
         assert (steps > 0).all()
         assert chosen[-1] - chosen[0] < frames + 10
     else:  # each fall is one repetition of the walk
-        assert (steps < 0).sum() <= (frames + 10) // length
+        assert (steps < 0).sum() <= (frames + 10) // length + 1
 
 
-def test_every_place_of_a_long_walk_is_drawn() -> None:
+@pytest.mark.parametrize("length", [15, 22, 29, 30, 33, 40, 100])
+def test_every_place_of_a_walk_is_drawn(length: int) -> None:
     rng = np.random.default_rng(0)
-    seen = set(np.concatenate([sample_frames(100, 30, rng) for _ in range(200)]).tolist())
-    assert seen == set(range(100))
+    drawn = np.concatenate([sample_frames(length, 30, rng) for _ in range(1000)])
+    counts = np.bincount(drawn, minlength=length)
+    assert (counts > 0).all()
+    if length < 30:  # a walk that is repeated has no place that is drawn more than another
+        assert counts.max() < 1.3 * counts.min()
 
 
 @given(st.integers(15, 200), st.integers(0, 2**16))
@@ -63,7 +67,6 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_batch_holds_subjects_times_samples_and_no_short_walks(store: Store) -> None:
     sampler = BatchSampler(store, ["000", "001", "003"], SMALL)
-    assert sampler.usable == 6
     for iteration in range(1, 21):
         silhouettes, labels = sampler.batch(iteration)
         assert silhouettes.shape == (8, 6, 64, 44)

@@ -103,9 +103,42 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     with torch.no_grad():
         trainer.model.fc[0, 0, 0] = torch.nan
     before = {name: array.copy() for name, array in trainer.model.weights().items()}
-    assert np.isnan(trainer.step(1, batch(0), LABELS).loss)
+    seen = trainer.step(1, batch(0), LABELS)
+    assert np.isnan(seen.loss)
+    assert seen.broken == "the loss is nan"
     after = trainer.model.weights()
     assert all(np.array_equal(before[name], after[name], equal_nan=True) for name in before)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
+    """A finite loss may have one; without this look it would show a batch later, in all weights."""
+    trainer = Trainer(SMALL, RECIPE)
+    trainer.model.fc.register_hook(lambda gradient: gradient * torch.inf)
+    before = {name: array.copy() for name, array in trainer.model.weights().items()}
+    seen = trainer.step(1, batch(1), LABELS)
+    assert np.isfinite(seen.loss)
+    assert seen.broken in ("the gradient is nan", "the gradient is inf")
+    assert all(np.array_equal(before[name], array) for name, array in trainer.model.weights().items())
+
+
+def test_fp16_lowers_its_scale_before_it_gives_up() -> None:
+    """Overflow is how the right scale is found; at a scale of 1 it is the training that is broken."""
+    trainer = Trainer(SMALL, RECIPE)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    trainer.model.fc.register_hook(lambda gradient: gradient * torch.inf)
+    seen = [trainer.step(iteration, batch(1), LABELS).broken != "" for iteration in (1, 2, 3)]
+    assert seen == [False, False, True]
+
+
+def test_fp16_s_gradients_are_clipped_at_their_true_size() -> None:
+    moments = []
+    for scale in (None, 1024.0):
+        trainer = Trainer(SMALL, RECIPE.changed(clip=1e-3))
+        if scale:
+            trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer.step(1, batch(1), LABELS)
+        moments.append([state["exp_avg"] for state in trainer.optimizer.state.values()])
+    assert all(torch.allclose(ours, theirs, rtol=1e-4) for ours, theirs in zip(*moments, strict=True))
 
 
 def test_precisions_settle_by_the_device() -> None:
