@@ -24,7 +24,7 @@ from gaitedge.files import atomic_write
 from gaitedge.profiling import draw_silhouettes, machine
 from gaitedge.training.distributed import Team
 from gaitedge.training.loop import RunOptions, batches
-from gaitedge.training.presets import Recipe, batch_of
+from gaitedge.training.presets import Recipe
 from gaitedge.training.sampling import BatchSampler
 
 LIKE_CASIA_B = "124,110,84"
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="batches that are timed")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write machine, versions and results here")
     options = parser.parse_args()
-    recipe = Recipe().changed(**batch_of(options.batch))
+    recipe = Recipe().changed(options.batch)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         store = Store(options.store or draw_store(Path(folder) / "store", options.size))

@@ -26,7 +26,7 @@ from gaitedge.files import atomic_write
 from gaitedge.machine.cpu import cpu_features, usable_cores
 from gaitedge.machine.memory import keep_freed_memory
 from gaitedge.profiling import machine
-from gaitedge.training.presets import Recipe, batch_of
+from gaitedge.training.presets import Recipe
 from gaitedge.walkers.synthesis import synthesise
 
 LETTER = "the paper's letter, contiguous, FP32"
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="steps of each candidate that are timed")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write machine, versions and results here")
     options = parser.parse_args()
-    recipe = Recipe(learning_rate=6e-4, precision="fp32").changed(**batch_of(options.batch))
+    recipe = Recipe(learning_rate=6e-4, precision="fp32").changed(options.batch)
     names = list(CANDIDATES)
     if cpu_features().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"}):
         names.remove("the trainer, BF16")  # without the instructions it is slower than FP32

@@ -67,11 +67,11 @@ def train(
     require("torch", "training")
     from gaitedge.data.store import Store
     from gaitedge.training import loop
-    from gaitedge.training.presets import PRESETS, batch_of
+    from gaitedge.training.presets import PRESETS
 
     data, chosen = Store(store), PRESETS[preset]
     recipe = chosen.recipe.changed(
-        **(batch_of(batch) if batch is not None else {}),
+        batch,
         iterations=iterations,
         order=order,
         learning_rate=learning_rate,
@@ -126,15 +126,11 @@ def ablate(
     require("torch", "training")
     from gaitedge.data.store import Store
     from gaitedge.training import ablations, loop
-    from gaitedge.training.presets import PRESETS, batch_of
+    from gaitedge.training.presets import PRESETS
 
     data, chosen = Store(store), PRESETS[preset]
     recipe = chosen.recipe.changed(
-        **(batch_of(batch) if batch is not None else {}),
-        iterations=iterations,
-        learning_rate=learning_rate,
-        precision=precision,
-        seed=seed,
+        batch, iterations=iterations, learning_rate=learning_rate, precision=precision, seed=seed
     )
     who = _those("--subjects", subjects, f"{chosen.split}/train", data)
     options = loop.RunOptions(
@@ -161,6 +157,7 @@ def ablate(
     else:
         titles, cells = ablations.columns(rows)
         table(f"Rank-1 in %, identical views excluded; {recipe.iterations} iterations a row", titles, cells)
+        say(ablations.on_whom(rows))
         say(f"{out / f'group-{group}.md'}, {out / f'group-{group}.json'}")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gaitedge.config import GaitPartConfig
+from gaitedge.data.splits import choose_subjects
 from gaitedge.errors import InputError
 from gaitedge.files import atomic_write
 from gaitedge.training.presets import Order, Recipe
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from gaitedge.data.store import Store
     from gaitedge.training.loop import RunOptions
 
-__all__ = ["GROUPS", "AblationRow", "Group", "Row", "ablate", "columns"]
+__all__ = ["GROUPS", "AblationRow", "Group", "Row", "ablate", "columns", "on_whom"]
 
 Group = Literal["A", "B", "C"]
 _BASELINE = "baseline"
@@ -102,6 +103,10 @@ class AblationRow:
     """In %, on CASIA-B."""
     weights: str
     """Fingerprint of the weights."""
+    tested: int
+    """Subjects."""
+    trained_on_too: int
+    """How many of these the training knew; of those the figures say nothing about others."""
 
 
 def ablate(
@@ -133,6 +138,7 @@ def ablate(
         raise InputError(f"{out} is not empty and holds no ablation: choose another folder")
     numbers = to_judge(store, options.evaluate_on)
     tested = sorted({store.sequences[number].subject for number in numbers})
+    known = len(choose_subjects(subjects, {sequence.subject for sequence in store.sequences}) & {*tested})
     networks = {row.name: dataclasses.replace(config, **row.network) for row in GROUPS[group]}
     done = []
     with team(options.device) as crew:
@@ -157,7 +163,7 @@ def ablate(
                 rank1 = judge(model, store, numbers, crew, shuffled=row.shuffled_test)
                 if crew.rank == 0:
                     _write(path, {"rank1": rank1, "weights": identity, "tested": tested})
-            done.append(AblationRow(row.name, row.settings, rank1, row.paper, identity))
+            done.append(AblationRow(row.name, row.settings, rank1, row.paper, identity, len(tested), known))
         if crew.rank == 0:
             rows = [dataclasses.asdict(row) for row in done]
             _write(out / f"group-{group}.json", {"iterations": recipe.iterations, "rows": rows})
@@ -182,10 +188,17 @@ def columns(rows: list[AblationRow]) -> tuple[list[str], list[list[str]]]:
     return titles, cells
 
 
+def on_whom(rows: list[AblationRow]) -> str:
+    """How many subjects the table is about, and whether it may be believed."""
+    known = rows[0].trained_on_too
+    known_too = f"; {known} of them were trained on too" if known else ", none of them trained on"
+    return f"{rows[0].tested} subjects tested{known_too}"
+
+
 def _markdown(rows: list[AblationRow]) -> str:
     titles, cells = columns(rows)
     lines = [titles, ["---"] * len(titles), *cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{on_whom(rows)}\n"
 
 
 def _finished(path: Path, identity: str, tested: list[str]) -> dict[str, float] | None:

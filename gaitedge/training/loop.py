@@ -304,10 +304,14 @@ def _stop(run: Path, iteration: int, what: str, sampler: BatchSampler, records: 
         with atomic_write(run / STOPPED) as file:
             file.write(json.dumps({"iteration": iteration, "what": what, "batch": rows}).encode())
     checkpoint = newest(run / CHECKPOINTS)
-    good = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint before it"
+    good = (
+        f"the last good checkpoint is {checkpoint}"
+        if checkpoint
+        else "there is no checkpoint yet, it begins anew"
+    )
     shown = ", ".join(names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more (all in {run / STOPPED})" if len(names) > _SHOWN else ""
     raise GaitEdgeError(
-        f"{what} at iteration {iteration}, in the batch of {shown}{more}; {good}: "
-        "to go on from there run it again with a lower --learning-rate, with --clip, or in --precision fp32"
+        f"{what} at iteration {iteration}, in the batch of {shown}{more}; {good}: run it again with a lower "
+        "learning rate, with clipped gradients or in fp32, and it goes on from there"
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError
 
-__all__ = ["PRESETS", "Order", "Precision", "Preset", "Recipe", "Schedule", "batch_of"]
+__all__ = ["PRESETS", "Order", "Precision", "Preset", "Recipe", "Schedule"]
 
 Order = Literal["sorted", "shuffled"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -92,8 +92,13 @@ class Recipe:
         share = (iteration - warm_up) / max(1, self.iterations - warm_up + 1)
         return self.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
-    def changed(self, **values: Any) -> Recipe:
-        """A recipe with some values replaced; those that are None stay."""
+    def changed(self, batch: str | None = None, **values: Any) -> Recipe:
+        """A recipe with some values replaced; those that are None stay.
+
+        batch: subjects, samples and frames, as in "8,16,30". Raises InputError where it is no such text.
+        """
+        if batch is not None:
+            values |= _batch_of(batch)
         return dataclasses.replace(self, **{key: value for key, value in values.items() if value is not None})
 
 
@@ -129,8 +134,7 @@ PRESETS = {
 }
 
 
-def batch_of(text: str) -> dict[str, int]:
-    """The fields of a Recipe that "8,16,30" means. Raises InputError where it is no such text."""
+def _batch_of(text: str) -> dict[str, int]:
     numbers = text.split(",")
     if len(numbers) != 3 or not all(number.strip().isdecimal() for number in numbers):
         raise InputError(f"a batch is subjects,samples,frames, as in 8,16,30, not {text!r}")

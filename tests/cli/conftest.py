@@ -8,6 +8,7 @@ import pytest
 from commands import check_refusal, contents, in_process, succeed
 from networks import random_weights
 from processes import MANY
+from trainings import SHORT, trains
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.weights import save_weights
@@ -98,3 +99,11 @@ def refused(tmp_path: Path) -> Callable[..., str]:
         return line
 
     return refused
+
+
+@pytest.fixture(scope="session")
+def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training that nobody disturbed; to be copied."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    trains(store, run, *SHORT)
+    return run

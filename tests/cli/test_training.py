@@ -25,14 +25,6 @@ def a_store(path: Path, *names: str, frames: int = 16) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished training; to be copied."""
-    run = tmp_path_factory.mktemp("trained") / "run"
-    trains(store, run, *SHORT)
-    return run
-
-
 # What cannot be
 
 
@@ -312,7 +304,7 @@ def test_a_loss_that_is_not_finite(store: Path, tmp_path: Path) -> None:
     line = done.stderr.splitlines()[-1]
     assert (done.status, done.stdout) == (1, "")
     assert "at iteration" in line
-    assert "lower the learning rate" in line
+    assert "with a lower learning rate" in line
 
     def no_number(text: str) -> None:
         raise AssertionError(f"{text} is no JSON")

@@ -23,14 +23,6 @@ ALONE = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short training that nobody disturbed."""
-    run = tmp_path_factory.mktemp("trained") / "run"
-    trains(store, run, *SHORT)
-    return run
-
-
-@pytest.fixture(scope="module")
 def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that nobody disturbed."""
     run = tmp_path_factory.mktemp("whole") / "run"

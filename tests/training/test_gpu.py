@@ -14,7 +14,6 @@ from gaitedge.data.store import Store
 from gaitedge.training.loop import RunOptions, train
 from gaitedge.training.presets import Precision, Recipe
 from gaitedge.training.records import read_log
-from gaitedge.walkers.synthesis import synthesise
 
 pytestmark = [
     pytest.mark.gpu,
@@ -22,14 +21,6 @@ pytestmark = [
 ]
 RECIPE = Recipe(iterations=30, subjects=4, samples=4, frames=8, precision="fp32", learning_rate=3e-4)
 OPTIONS = RunOptions(log_every=1, checkpoint_every=10, device="cuda")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    out = tmp_path_factory.mktemp("walkers") / "store"
-    conditions = ("nm-01", "nm-05", "bg-01")
-    synthesise(out, subjects=4, views=("072", "090"), conditions=conditions, seed=5, store=True, workers=1)
-    return Store(out)
 
 
 def losses(run: Path) -> list[float]:

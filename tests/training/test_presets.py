@@ -9,7 +9,7 @@ import pytest
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError
-from gaitedge.training.presets import PRESETS, Recipe, batch_of
+from gaitedge.training.presets import PRESETS, Recipe
 
 
 def test_casia_b_is_the_paper_s() -> None:
@@ -55,7 +55,7 @@ def test_a_cosine_rises_to_the_rate_and_falls_to_nearly_nothing() -> None:
 def test_a_recipe_changes_what_it_is_told_to() -> None:
     recipe = Recipe(seed=3).changed(iterations=5, order=None, clip=None)
     assert recipe == Recipe(iterations=5, seed=3)
-    assert batch_of("2, 3,4") == {"subjects": 2, "samples": 3, "frames": 4}
+    assert Recipe().changed("2, 3,4", seed=1) == Recipe(subjects=2, samples=3, frames=4, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_an_impossible_recipe_is_refused(values: dict[str, Any], message: str) -
 @pytest.mark.parametrize("text", ["8,16", "8,16,x", "8,16,30,1", "-8,16,30", ""])
 def test_a_batch_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="a batch is subjects,samples,frames, as in 8,16,30"):
-        batch_of(text)
+        Recipe().changed(text)
