@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gaitedge.cli.console import Json, ModelArgument, print_json, progress_bar, say, shipped, table
+
+if TYPE_CHECKING:
+    from gaitedge.evaluation import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -46,21 +49,36 @@ def evaluate(
             store,
             protocol,
             subjects,
-            views=None if views == "all" else views.split(","),
+            views=None if views == "all" else [view.strip() for view in views.split(",")],
             engine=engine,
             progress=progress,
             shuffled=shuffled,
         )
-    heading = f"{model.name} on {store.resolve().name}"
-    if markdown:
-        reports.save_markdown(result, markdown, heading)
-    if plot:
-        plots.save_plot(result, plot, heading)
-    if json:
-        print_json(result)
-        return
-    say(f"{heading}: {reports.counts(result)}")
+    heading = _printable(f"{model.name} on {store.resolve().name}")
+    try:
+        if markdown:
+            reports.save_markdown(result, markdown, heading)
+        if plot:
+            plots.save_plot(result, plot, heading)
+    finally:  # on a full disk too: the figures may have taken hours
+        if json:
+            print_json(result)
+        else:
+            _print_tables(result, heading)
+
+
+def _print_tables(result: Evaluation, heading: str) -> None:
+    from rich.markup import escape
+
+    from gaitedge.evaluation import reports
+
+    say(f"{escape(heading)}: {reports.counts(result)}")
     for each in reports.tables(result):
         table(each.title, each.columns, each.rows)
-        for note in each.notes:
-            say(note)
+        if each.notes:
+            say("\n".join(each.notes) + "\n")
+
+
+def _printable(text: str) -> str:
+    """Names of files may hold line breaks, and bytes that are no text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -46,8 +46,9 @@ def evaluate(
     people = choose_subjects(subjects, (sequence.subject for sequence in data.sequences))
     absent = sorted(set(views or ()) - {sequence.view for sequence in data.sequences})
     if absent:
+        names = ", ".join(view or "''" for view in absent)
         there = ", ".join(sorted({sequence.view for sequence in data.sequences}))
-        raise InputError(f"{store} has no sequence at the views {', '.join(absent)}; there are {there}")
+        raise InputError(f"{store} has no sequence at the views {names}; there are {there}")
     chosen = data.select(subjects=people, views=views)
     walks = [data.sequences[number] for number in chosen]
     rules = choose_protocol(protocol, (walk.condition for walk in walks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +29,30 @@ def check_plot(path: Path) -> Path:
 def save_plot(result: Evaluation, path: Path, heading: str) -> None:
     """Write a PNG: per probe set the distances of genuine and impostor pairs, then ROC and CMC of all.
 
-    heading: what was evaluated, printed on top. A probe set without pairs has no panel. Raises
-    MissingPackage without matplotlib, OSError where it cannot be written.
+    heading: what was evaluated, printed on top. A probe set without pairs has no panel; where none has
+    any, there is the CMC alone. Raises MissingPackage without matplotlib, OSError where it cannot be
+    written.
     """
     figures = require("matplotlib.figure", "a plot")
     found = {
         name: figures.verification for name, figures in result.probe_sets.items() if figures.verification
     }
     count = max(1, len(found))
-    panels = [[name for name in found for _ in range(2)] or ["none"] * 2]
-    panels += [["ROC"] * count + ["CMC"] * count]
+    panels = [[name for name in found for _ in range(2)], ["ROC"] * count + ["CMC"] * count]
     figure = figures.Figure(figsize=(max(9.0, 4.2 * count), 7.0), layout="constrained")
-    axes: dict[str, Any] = figure.subplot_mosaic(panels, empty_sentinel="none")
+    axes: dict[str, Any] = figure.subplot_mosaic(panels if found else [["CMC"]])
     title = PROTOCOLS[result.protocol].title
-    figure.suptitle(f"{heading}: {title}'s protocol, {result.subjects} subjects, {len(result.views)} views")
+    subtitle = f"{title}'s protocol, {result.subjects} subjects, {len(result.views)} views"
+    figure.suptitle(f"{heading}: {subtitle}", parse_math=False)  # $ in a file's name is no formula
     for name, verification in found.items():
         _distances(axes[name], name, verification)
         axes[name].set_xlim(_range(found))
     colours = dict(zip(result.probe_sets, SET_COLOURS, strict=False))
-    _roc(axes["ROC"], found, colours)
+    if found:
+        _roc(axes["ROC"], found, colours)
     _cmc(axes["CMC"], result, colours)
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box in the heading will do
         figure.savefig(file, format="png", dpi=150)
 
 
@@ -67,7 +71,8 @@ def _distances(axis: Any, name: str, verification: Verification) -> None:
         label=f"EER {100 * verification.eer:.2f} % at {verification.threshold:#.3g}",
     )
     axis.set(title=f"{name}: distances of pairs of different views", xlabel="distance", ylabel="density")
-    axis.legend(fontsize="small")
+    axis.set_ylim(top=1.35 * axis.get_ylim()[1])  # room for the legend
+    axis.legend(fontsize="small", loc="upper right")
 
 
 def _range(found: dict[str, Verification]) -> tuple[float, float]:
@@ -96,10 +101,7 @@ def _roc(axis: Any, found: dict[str, Verification], colours: dict[str, str]) -> 
         axis.plot(far, tar, ".-", color=colours[name], label=name)
     axis.set_xscale("log")
     axis.set(title="ROC", xlabel="false accept rate", ylabel="true accept rate in %")
-    axis.set_ylim(top=101)
-    axis.grid(alpha=0.3)
-    if found:
-        axis.legend(loc="lower right")
+    _percents(axis)
 
 
 def _cmc(axis: Any, result: Evaluation, colours: dict[str, str]) -> None:
@@ -109,6 +111,10 @@ def _cmc(axis: Any, result: Evaluation, colours: dict[str, str]) -> None:
             axis.plot(range(1, len(shares) + 1), shares, ".-", color=colours[name], label=name)
     axis.set(title="CMC, mean over pairs of views", xlabel="rank", ylabel="probes found in %")
     axis.set_xticks([1, 5, 10, 15, 20])
-    axis.set_ylim(top=101)
+    _percents(axis)
+
+
+def _percents(axis: Any) -> None:
+    axis.set_ylim(min(90, axis.get_ylim()[0]), 101)  # a range so small would have marks above 100
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right")
+    axis.legend()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from gaitedge.errors import InputError
 from gaitedge.evaluation.protocols import OU_MVLP, PROTOCOLS, Protocol
 from gaitedge.evaluation.published import MISPRINT, PUBLISHED, WITH_GALLERY, Published
 from gaitedge.evaluation.results import Evaluation
-from gaitedge.files import atomic_write
+from gaitedge.files import atomic_write, naming, unfinished
 
 __all__ = ["Table", "check_destination", "counts", "percent", "save_markdown", "tables"]
 
@@ -115,7 +114,10 @@ def save_markdown(result: Evaluation, path: Path, heading: str) -> None:
 
 
 def check_destination(path: Path, suffix: str) -> Path:
-    """Raise InputError unless a report can be written at `path`, whose name must end with `suffix`."""
+    """Raise InputError unless `path` can be a report, whose name must end with `suffix`.
+
+    Raises OSError where no file of that name can be made: the name is too long, the disk read-only.
+    """
     path = Path(path)
     if path.suffix.lower() != suffix:
         raise InputError(f"{path} is not named as a {suffix} file; name it {path.stem or 'report'}{suffix}")
@@ -123,8 +125,8 @@ def check_destination(path: Path, suffix: str) -> Path:
         raise InputError(f"{path} is a folder; name the file to write, as in {path / f'report{suffix}'}")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"cannot write {path}: no permission to write in {path.parent}")
+    with unfinished(path) as part, naming(path, part):
+        part.touch()
     return path
 
 
