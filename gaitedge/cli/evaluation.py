@@ -21,7 +21,9 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option(help="casia-b, oumvlp or, by the store's conditions, auto.")
     ] = "auto",
-    subjects: Annotated[str, typer.Option(help="As in casia-b/test, 075-124 or all.")] = "all",
+    subjects: Annotated[
+        str, typer.Option(help="Whom to evaluate on, as in casia-b/test, 075-124 or all.")
+    ] = "all",
     views: Annotated[str, typer.Option(help="Camera angles to take, as in 000,090.")] = "all",
     shuffled: Annotated[
         bool, typer.Option("--shuffled", help="Put the frames of each walk in a random order (Tab. 7).")
@@ -35,7 +37,7 @@ def evaluate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure rank-1, CMC and verification by the paper's protocols (Sec. 4.1), beside its own figures."""
+    """Measure rank-1, CMC and verification by the paper's protocols (Sec. 4.1), beside its figures."""
     from gaitedge import evaluation
     from gaitedge.evaluation import plots, reports
 

@@ -126,7 +126,7 @@ def check_destination(path: Path, suffix: str) -> Path:
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     with unfinished(path) as part, naming(path, part):
-        part.touch()
+        part.open("xb").close()
     return path
 
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import resource
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from commands import Refused, in_process, succeed
+from commands import Refused, apart, contents, in_process, succeed
 from PIL import Image
+from processes import linux
+
+from gaitedge.data.store import Store, StoreWriter
 
 
 def test_the_tables(bundle: Path, store: Path) -> None:
@@ -34,6 +40,86 @@ def test_every_output_at_once(weights: Path, store: Path, tmp_path: Path) -> Non
         image.verify()
 
 
+def test_views_with_blanks_between(bundle: Path, store: Path) -> None:
+    assert (
+        succeed("eval", bundle, store, "--views", "072, 090").stdout == succeed("eval", bundle, store).stdout
+    )
+
+
+@pytest.fixture
+def oumvlp(store: Path, tmp_path: Path) -> Path:
+    """The two walkers as OU-MVLP has them: the second one is not in the gallery, and was asked for as 02."""
+    walks = Store(store)
+    with StoreWriter(tmp_path / "oumvlp") as writer:
+        for who, condition, source in (("1", "01", "nm-01"), ("1", "00", "nm-05"), ("2", "02", "nm-05")):
+            for view in ("072", "090"):
+                writer.append(f"0000{who}", condition, view, walks[walks.find(f"00{who}/{source}/{view}")])
+    return tmp_path / "oumvlp"
+
+
+def test_a_store_as_of_oumvlp(bundle: Path, oumvlp: Path) -> None:
+    lines = succeed("eval", bundle, oumvlp).stdout.splitlines()
+    assert lines[0] == "small.gait on oumvlp: 2 subjects, 2 gallery sequences, 4 probes, 2 views"
+    assert lines[1] == "Rank-1 in %, OU-MVLP's protocol, gallery 01, identical views excluded"
+    assert ["mean", "50.0", "100.0"] in [line.split() for line in lines]
+    second = lines.index("Identification by rank, and verification, in %; TAR at a FAR")
+    assert lines[second - 1] == ""
+    assert lines[second - 2].startswith("4 probes, 2 of them with a sequence of their subject in the gallery")
+
+
+def test_a_store_with_conditions_of_both_protocols(
+    bundle: Path, store: Path, oumvlp: Path, tmp_path: Path, refused: Refused
+) -> None:
+    with StoreWriter(tmp_path / "both") as writer:
+        for walks in (Store(store), Store(oumvlp)):
+            for number, walk in enumerate(walks.sequences):
+                writer.append(walk.subject, walk.condition, walk.view, walks[number])
+    refused(["eval", bundle, tmp_path / "both"], "both protocols, casia-b and oumvlp", "say which one")
+    found = {name: succeed("eval", bundle, tmp_path / "both", "--protocol", name, "--json").json["gallery"]
+             for name in ("casia-b", "oumvlp")}  # fmt: skip
+    assert found == {"casia-b": 4, "oumvlp": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("walks[red]", "walks[red]"),  # no colour
+        ("$\\frac$", "$\\frac$"),  # no formula
+        ("步态", "步态"),  # not in matplotlib's font
+        ("two\nlines", "two\\nlines"),
+        pytest.param(os.fsdecode(b"\xff"), "\\udcff", marks=linux),  # no text
+    ],
+)
+def test_any_name_of_a_store(name: str, shown: str, bundle: Path, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / name)
+    files = ["--markdown", tmp_path / "out.md", "--plot", tmp_path / "out.png"]
+    out = succeed("eval", bundle, tmp_path / name, *files).stdout
+    assert out.startswith(f"small.gait on {shown}: 2 subjects")
+    assert (tmp_path / "out.md").read_text().startswith(f"# small.gait on {shown}\n\n")
+    assert (tmp_path / "out.png").stat().st_size > 1000
+
+
+@linux
+@pytest.mark.parametrize("option", ["--markdown", "--plot"])
+def test_a_full_disk_does_not_cost_the_figures(
+    option: str, bundle: Path, store: Path, tmp_path: Path
+) -> None:
+    """They may have taken hours."""
+    path = tmp_path / {"--markdown": "out.md", "--plot": "out.png"}[option]
+    path.write_text("of yesterday")
+    before = contents(tmp_path)
+    done = apart(
+        *("eval", bundle, store, option, path, "--json"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
+    )
+    assert done.status == 1
+    assert done.json["probe_sets"]["NM"]["all_probes"]["probes"] == 4
+    assert done.stderr.startswith("gaitedge: File too large: ")
+    assert str(path) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert contents(tmp_path) == before
+
+
 def test_options_that_cannot_be(bundle: Path, store: Path, refused: Refused) -> None:
     refused(["eval", bundle, store, "--protocol", "casia"], "unknown protocol 'casia'", "oumvlp")
     refused(["eval", bundle, store, "--protocol", "oumvlp"], "no gallery for OU-MVLP's protocol", "01")
@@ -50,6 +136,7 @@ def test_a_destination_is_checked_before_the_work(
     work = ["eval", tmp_path / "none.gait", tmp_path / "none", option]
     refused([*work, tmp_path / "none" / f"out{suffix}"], "there is no folder", "none")
     refused([*work, tmp_path / "out.jpg"], f"is not named as a {suffix} file")
+    refused([*work, tmp_path / f"{'x' * 240}{suffix}"], "File name too long", "choose a shorter one")
     (tmp_path / f"folder{suffix}").mkdir()
     refused([*work, tmp_path / f"folder{suffix}"], "is a folder")
 

@@ -123,6 +123,9 @@ def test_where_a_report_cannot_go(tmp_path: Path) -> None:
         check_destination(tmp_path / "out.txt", ".md")
     with pytest.raises(InputError, match="there is no folder"):
         check_destination(tmp_path / "none" / "out.md", ".md")
+    with pytest.raises(OSError, match="File name too long"):  # with what is added while it is written
+        check_destination(tmp_path / f"{'x' * 240}.md", ".md")
+    assert not list(tmp_path.iterdir())
     (tmp_path / "folder.md").mkdir()
     with pytest.raises(InputError, match=r"folder\.md is a folder"):
         check_destination(tmp_path / "folder.md", ".md")
