@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "naming", "sha256", "sync_folder", "unfinished"]
+__all__ = ["atomic_write", "naming", "printable", "sha256", "sync_folder", "unfinished"]
 
 
 @contextlib.contextmanager
@@ -42,8 +43,11 @@ def unfinished(path: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             part.unlink()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):  # it never was there
+                raise
 
 
 @contextlib.contextmanager
@@ -65,6 +69,11 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def printable(text: str) -> str:
+    """A name that may hold line breaks, or bytes that are no text, in characters that can be shown."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gaitedge.files import atomic_write, naming, sha256
+from gaitedge.files import atomic_write, naming, printable, sha256
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -51,6 +51,19 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full") as full, naming("somewhere"):
         raise OSError(errno.ENOSPC, "full")
     assert full.value.filename == "somewhere"
+
+
+def test_a_name_that_is_too_long_is_named_as_it_was_given(tmp_path: Path) -> None:
+    """The hidden name beside it is longer still; nothing is to be removed under it."""
+    path = tmp_path / ("x" * 250)
+    with pytest.raises(OSError, match="too long") as caught, atomic_write(path):
+        pass
+    assert caught.value.filename == str(path)
+
+
+def test_what_cannot_be_printed_is_spelt_out() -> None:
+    assert printable("walk é 步") == "walk é 步"
+    assert printable("a\nb\udcff\x1b") == "a\\nb\\udcff\\x1b"
 
 
 def test_sha256_of_the_empty_string() -> None:

@@ -137,7 +137,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for number, column in enumerate(columns):
         values = [row[number].rstrip("%×") for row in cells if row[number] != "–"]
         numeric = bool(values) and all(_is_number(value) for value in values)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(
+            column,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            # No word of a title and no number stands in two lines, however narrow the terminal.
+            min_width=max(map(len, [*column.split(), *(values if numeric else [])]), default=0),
+        )
     for row in cells:
         grid.add_row(*row)
     console = Console(highlight=False, markup=False)
@@ -145,7 +151,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         console = Console(highlight=False, markup=False, width=160)
     with console.capture() as capture:
         console.print(title, style="bold", soft_wrap=True)
-        console.print(grid)
+        console.print(grid, crop=False, no_wrap=True)
     text = "\n".join(line.rstrip() for line in capture.get().splitlines())
     with naming(_STDOUT):
         print(text, flush=True)  # noqa: T201

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaitedge.cli.console import Json, ModelArgument, print_json, progress_bar, say, shipped, table
+from gaitedge.files import printable
 
 if TYPE_CHECKING:
     from gaitedge.evaluation import Evaluation
@@ -56,7 +57,7 @@ def evaluate(
             progress=progress,
             shuffled=shuffled,
         )
-    heading = _printable(f"{model.name} on {store.resolve().name}")
+    heading = printable(f"{model.name} on {store.resolve().name}")
     try:
         if markdown:
             reports.save_markdown(result, markdown, heading)
@@ -79,8 +80,3 @@ def _print_tables(result: Evaluation, heading: str) -> None:
         table(each.title, each.columns, each.rows)
         if each.notes:
             say("\n".join(each.notes) + "\n")
-
-
-def _printable(text: str) -> str:
-    """Names of files may hold line breaks, and bytes that are no text."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -22,13 +22,17 @@ PresetOption = Annotated[Preset, typer.Option(help="Network and recipe; the pape
 SubjectsOption = Annotated[
     str | None, typer.Option(help="As in 001-074, casia-b/train or all; the preset's by default.")
 ]
-IterationsOption = Annotated[int | None, typer.Option(min=1, help="Steps of the optimiser.")]
-BatchOption = Annotated[
-    str | None, typer.Option(help="Subjects, sequences of each and frames, as in 8,16,30.")
+IterationsOption = Annotated[
+    int | None, typer.Option(min=1, help="Steps of the optimiser; the preset's by default.")
 ]
-RateOption = Annotated[float | None, typer.Option(help="Adam's, at its highest.")]
+BatchOption = Annotated[
+    str | None,
+    typer.Option(help="Subjects, sequences of each, frames, as in 8,16,30; the preset's by default."),
+]
+RateOption = Annotated[float | None, typer.Option(help="Adam's, at its highest; the preset's by default.")]
 PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"] | None, typer.Option(help="Under autocast.")
+    Literal["auto", "fp32", "bf16", "fp16"] | None,
+    typer.Option(help="Of forward and backward; auto takes the fastest."),
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Of the weights and the batches.")]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
@@ -36,7 +40,7 @@ WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that p
 EvaluateOption = Annotated[
     str | None, typer.Option(help="Subjects, as above; the preset's test side by default.")
 ]
-CheckpointOption = Annotated[int, typer.Option(min=1, help="Iterations from one to the next.")]
+CheckpointOption = Annotated[int, typer.Option(min=1, help="Write a checkpoint every so many iterations.")]
 
 
 def train(
@@ -57,7 +61,9 @@ def train(
     workers: WorkersOption = None,
     checkpoint_every: CheckpointOption = 500,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints that stay.")] = 3,
-    evaluate_every: Annotated[int, typer.Option(min=0, help="Iterations; 0: never.")] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(min=0, help="Measure rank-1 every so many iterations; 0: never.")
+    ] = 0,
     evaluate_on: EvaluateOption = None,
     json: Json = False,
 ) -> None:
@@ -106,7 +112,9 @@ def train(
 def ablate(
     store: StoreArgument,
     out: Annotated[Path, typer.Argument(help="Folder of the trainings and tables; run again, it goes on.")],
-    group: Annotated[Literal["A", "B", "C"], typer.Option(help="A: p of FConv. B: MCM. C: order of frames.")],
+    group: Annotated[
+        Literal["A", "B", "C"], typer.Option(help="A: parts of FConv. B: micro-motion. C: order of frames.")
+    ],
     preset: PresetOption = "casia-b",
     subjects: SubjectsOption = None,
     iterations: IterationsOption = None,

@@ -38,10 +38,15 @@ def choose_subjects(choice: str, subjects: Iterable[str]) -> set[str]:
     else:
         chosen = {subject for item in choice.split(",") for subject in _matching(item.strip(), present)}
     if not chosen:
-        shown = sorted(present)
-        span = shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}" if shown else "none"
-        raise InputError(f"no subject is in {choice!r}; there are {len(shown)} subjects, {span}")
+        raise InputError(f"no subject is in {choice!r}; {_there(present)}")
     return chosen
+
+
+def _there(present: set[str]) -> str:
+    """Who there is, in words."""
+    if len(present) < 2:
+        return f"there is {next(iter(present), 'nobody')}"
+    return f"there are {len(present)} subjects, {min(present)} to {max(present)}"
 
 
 def _side(split: str, subject: str) -> str | None:
@@ -59,6 +64,6 @@ def _matching(item: str, present: set[str]) -> set[str]:
         return {item}
     ends = _RANGE.fullmatch(item)
     if not ends:
-        raise InputError(f"there is no subject {item!r}")
+        raise InputError(f"there is no subject {item!r}; {_there(present)}")
     first, last = map(int, ends.groups())
     return {subject for subject in present if subject.isdecimal() and first <= int(subject) <= last}

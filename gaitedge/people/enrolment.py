@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.errors import GalleryError, InputError
+from gaitedge.files import printable
 
 __all__ = ["Enrolment", "Record", "check_enrolment", "normal_name"]
 
@@ -71,7 +72,7 @@ def check_enrolment(enrolment: Enrolment, parts: int, dim: int) -> Enrolment:
         condition=None if condition is None else _name("condition", condition),
         view=None if view is None else _name("view", view),
         frames=None if frames is None else int(frames),  # SQLite would keep a NumPy integer as bytes
-        source=None if source is None else _printable(source),
+        source=None if source is None else printable(source),
     )
 
 
@@ -89,7 +90,3 @@ def _name(what: str, text: str) -> str:
             "either end"
         )
     return name
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

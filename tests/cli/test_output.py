@@ -11,6 +11,8 @@ import pytest
 from commands import COMMAND, check_refusal
 from processes import ENVIRONMENT, finish, linux, read_terminal, start
 
+from gaitedge.cli.console import table
+
 pytestmark = linux
 
 
@@ -68,3 +70,15 @@ def test_a_name_that_no_encoding_has(tmp_path: Path) -> None:
     for more in ([], ["--json"]):
         done = subprocess.run([*command, *more], capture_output=True, check=False, env=ENVIRONMENT)
         assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_narrow_terminal_breaks_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    angles = [f"{angle}°" for angle in range(0, 181, 18)]
+    table("Rank-1", ["probe", "", *angles], [["NM", "a model of ours", *(f"{90 + n}.5" for n in range(11))]])
+    shown = capsys.readouterr().out
+    assert all(f"{90 + number}.5" in shown for number in range(11))
+    assert all(angle in shown for angle in angles)
