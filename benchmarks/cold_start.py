@@ -9,17 +9,16 @@ Limits: `gaitedge --help` 0.4 s, `import gaitedge` 0.15 s, `identify` 2.5 s and 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from documents import save
+
 from gaitedge.export.exporter import export
 from gaitedge.people.recognizer import Recognizer
-from gaitedge.profiling import machine
 from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import shipped_weights
 
@@ -89,13 +88,7 @@ def main() -> None:
         limit = f"{seconds} s" + (f", {memory:.0f} MB" if memory else "")
         print(f"{name:<20}{row['median_s']:>10.3f}{row['max_s']:>8.3f}{row['peak_mb']:>9.0f}   {limit}")
     if options.json:
-        report = {
-            "command": shlex.join(["python", *sys.argv]),
-            "runs": options.runs,
-            "machine": machine(),
-            "results": results,
-        }
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        save(options.json, results, runs=options.runs)
 
 
 if __name__ == "__main__":

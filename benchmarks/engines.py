@@ -8,16 +8,14 @@ Every candidate's embeddings are compared with the first one's: a fast wrong ans
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from documents import save
 from numpy.typing import NDArray
 from turns import Worker
 
@@ -25,9 +23,8 @@ from gaitedge.bundle import FOLD_GRAPH, make_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import load
 from gaitedge.export.graph import LETTER, Plan, build_graph
-from gaitedge.files import atomic_write
 from gaitedge.machine.cpu import cpu_features, usable_cores
-from gaitedge.profiling import draw_silhouettes, machine
+from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import Weights
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -89,17 +86,14 @@ def main() -> None:
             f"{row['speedup']:10.2f}{row['relative_error']:12.1e}"
         )
     if options.json:
-        document = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": machine(),
-            "batch": shape[0],
-            "frames": shape[1],
-            "threads": options.threads,
-            "rounds": options.rounds,
-            "results": rows,
-        }
-        with atomic_write(options.json) as file:
-            file.write(json.dumps(document, indent=1).encode() + b"\n")
+        save(
+            options.json,
+            rows,
+            batch=shape[0],
+            frames=shape[1],
+            threads=options.threads,
+            rounds=options.rounds,
+        )
 
 
 def turns(name: str, threads: int, shape: tuple[int, int]) -> Generator[Any, None, None]:

@@ -11,24 +11,21 @@ embeddings themselves.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
-import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from documents import save
 from numpy.typing import NDArray
 
 from gaitedge.evaluation import evaluate_embeddings
 from gaitedge.evaluation.protocols import CASIA_B, OU_MVLP, Protocol
-from gaitedge.files import atomic_write
 from gaitedge.machine.cpu import usable_cores
-from gaitedge.profiling import machine
 
 PARTS, DIM = 16, 256
 
@@ -81,17 +78,8 @@ def main() -> None:
             )
             rows.append(row)
     if options.json:
-        document = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": machine(),
-            "cores": usable_cores(),
-            "threads": os.environ.get("OPENBLAS_NUM_THREADS", "all"),
-            "parts": PARTS,
-            "dim": DIM,
-            "results": rows,
-        }
-        with atomic_write(options.json) as file:
-            file.write(json.dumps(document, indent=1).encode() + b"\n")
+        threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+        save(options.json, rows, cores=usable_cores(), threads=threads, parts=PARTS, dim=DIM)
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -8,20 +8,17 @@ sees it, with one worker process and with none.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from documents import save
 
 from gaitedge.data.store import Store, StoreWriter
-from gaitedge.files import atomic_write
-from gaitedge.profiling import draw_silhouettes, machine
+from gaitedge.profiling import draw_silhouettes
 from gaitedge.training.distributed import Team
 from gaitedge.training.loop import RunOptions, batches
 from gaitedge.training.presets import Recipe
@@ -70,16 +67,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['name']:12}{row['mean_ms']:10.1f}{row['median_ms']:11.1f}{row['p95_ms']:10.1f}")
     if options.json:
-        document = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": machine(),
-            **about,
-            "batch": options.batch,
-            "rounds": options.rounds,
-            "results": rows,
-        }
-        with atomic_write(options.json) as file:
-            file.write(json.dumps(document, indent=1).encode() + b"\n")
+        save(options.json, rows, **about, batch=options.batch, rounds=options.rounds)
 
 
 def draw_store(path: Path, size: str) -> Path:

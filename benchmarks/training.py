@@ -9,23 +9,19 @@ compared: a fast step that trains something else shows.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+from documents import save
 from turns import Worker
 
 from gaitedge.data.store import Store
-from gaitedge.files import atomic_write
 from gaitedge.machine.cpu import cpu_features, usable_cores
 from gaitedge.machine.memory import keep_freed_memory
-from gaitedge.profiling import machine
 from gaitedge.training.presets import Recipe
 from gaitedge.walkers.synthesis import synthesise
 
@@ -85,16 +81,7 @@ def main() -> None:
             f"{row['last_loss']:13.4f}{row['largest_difference']:20.1e}"
         )
     if options.json:
-        document = {
-            "command": shlex.join(["python", *sys.argv]),
-            "machine": machine(),
-            "batch": options.batch,
-            "threads": options.threads,
-            "rounds": options.rounds,
-            "results": rows,
-        }
-        with atomic_write(options.json) as file:
-            file.write(json.dumps(document, indent=1).encode() + b"\n")
+        save(options.json, rows, batch=options.batch, threads=options.threads, rounds=options.rounds)
 
 
 def steps(name: str, threads: int, path: Path, recipe: Recipe) -> Generator[Any, None, None]:
