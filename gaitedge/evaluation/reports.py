@@ -12,7 +12,7 @@ from gaitedge.evaluation.published import MISPRINT, PUBLISHED, WITH_GALLERY, Pub
 from gaitedge.evaluation.results import Evaluation
 from gaitedge.files import atomic_write, naming, unfinished
 
-__all__ = ["Table", "check_destination", "counts", "percent", "save_markdown", "tables"]
+__all__ = ["Table", "check_destination", "counts", "markdown", "percent", "save_markdown", "tables"]
 
 SHOWN_RANKS = (1, 5, 10, 20)
 OURS, OURS_WITH_GALLERY = "this model", "this model, probes with gallery"
@@ -106,11 +106,16 @@ def save_markdown(result: Evaluation, path: Path, heading: str) -> None:
     lines = [f"# {heading}", ""]
     lines += [f"{protocol.title}'s protocol: {counts(result)}.", ""]
     for each in tables(result):
-        lines += [f"## {each.title}", "", _line(each.columns), _line(["---"] * len(each.columns))]
-        lines += [_line(["–" if cell is None else str(cell) for cell in row]) for row in each.rows]
+        lines += [f"## {each.title}", "", *markdown(each.columns, each.rows)]
         lines += ["", *(part for note in each.notes for part in (note, ""))]
     with atomic_write(path) as file:
         file.write("\n".join(lines).encode())
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The lines of a Markdown table; None is a figure that there is not."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [_line(["–" if cell is None else cell for cell in line]) for line in lines]
 
 
 def check_destination(path: Path, suffix: str) -> Path:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gaitedge.config import GaitPartConfig
 from gaitedge.data.splits import choose_subjects
 from gaitedge.errors import InputError
+from gaitedge.evaluation.reports import markdown
 from gaitedge.files import atomic_write
 from gaitedge.training.presets import Order, Recipe
 from gaitedge.weights import fingerprint, load_weights
@@ -196,9 +197,7 @@ def on_whom(rows: list[AblationRow]) -> str:
 
 
 def _markdown(rows: list[AblationRow]) -> str:
-    titles, cells = columns(rows)
-    lines = [titles, ["---"] * len(titles), *cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{on_whom(rows)}\n"
+    return "\n".join([*markdown(*columns(rows)), "", on_whom(rows), ""])
 
 
 def _finished(path: Path, identity: str, tested: list[str]) -> dict[str, float] | None:

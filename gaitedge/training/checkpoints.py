@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gaitedge.errors import InputError, WeightsError
 from gaitedge.files import atomic_write
 from gaitedge.torch_file import read_torch_file
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["newest", "read_checkpoint", "write_checkpoint"]
 

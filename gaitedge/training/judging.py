@@ -44,15 +44,15 @@ def to_judge(store: Store, choice: str) -> list[int]:
     """The numbers of the sequences that judge is to be given, found fit before hours of training.
 
     choice: subjects, as choose_subjects takes them. Raises InputError where it names nobody, or their
-    sequences fit no protocol.
+    sequences fit no protocol; those that it does not count are left out.
     """
     numbers = store.select(subjects=choose_subjects(choice, {walk.subject for walk in store.sequences}))
     walks = [store.sequences[number] for number in numbers]
     try:
-        select(walks, choose_protocol("auto", [walk.condition for walk in walks]))
+        taken = select(walks, choose_protocol("auto", [walk.condition for walk in walks]))
     except InputError as error:
         raise InputError(f"subjects {choice!r} cannot be evaluated on: {error}") from None
-    return numbers
+    return [numbers[index] for index in sorted([*taken.gallery, *taken.probes])]
 
 
 def judge(

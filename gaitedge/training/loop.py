@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunOptions", "Trained", "batches", "train"]
 
-_GPU_WORKERS = 4  # enough to hand out (32, 16) x 30 frames faster than a GPU trains on them
+_GPU_WORKERS = 4  # not measured beside a GPU yet
 _SHOWN = 6  # sequences that an error names itself
 _FULL = re.compile(r"allocate memory|not enough memory|out of memory", re.IGNORECASE)  # in PyTorch's words
 
@@ -304,14 +304,11 @@ def _stop(run: Path, iteration: int, what: str, sampler: BatchSampler, records: 
         with atomic_write(run / STOPPED) as file:
             file.write(json.dumps({"iteration": iteration, "what": what, "batch": rows}).encode())
     checkpoint = newest(run / CHECKPOINTS)
-    good = (
-        f"the last good checkpoint is {checkpoint}"
-        if checkpoint
-        else "there is no checkpoint yet, it begins anew"
-    )
+    good = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    then = "goes on from there" if checkpoint else "begins anew"
     shown = ", ".join(names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more (all in {run / STOPPED})" if len(names) > _SHOWN else ""
     raise GaitEdgeError(
         f"{what} at iteration {iteration}, in the batch of {shown}{more}; {good}: run it again with a lower "
-        "learning rate, with clipped gradients or in fp32, and it goes on from there"
+        f"learning rate, with clipped gradients or in fp32, and it {then}"
     )

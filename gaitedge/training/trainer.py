@@ -112,5 +112,5 @@ class Trainer:
         """Go on from what state() gave."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled():
+        if self.scaler.is_enabled() and state["scaler"]:  # empty where it was saved in another precision
             self.scaler.load_state_dict(state["scaler"])
