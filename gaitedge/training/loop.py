@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions", "Trained", "batches", "train"]
 
 _GPU_WORKERS = 4  # not measured beside a GPU yet
+_KILLED = (
+    "a process that prepares batches was killed, perhaps for want of memory: train with fewer workers; "
+    "it goes on from the last checkpoint"
+)
 _SHOWN = 6  # sequences that an error names itself
 _FULL = re.compile(r"allocate memory|not enough memory|out of memory", re.IGNORECASE)  # in PyTorch's words
 
@@ -188,6 +192,8 @@ def _limits_in_words(recipe: Recipe, crew: Team) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if "DataLoader worker" in str(error):  # raised by a signal, wherever this process is
+            raise MachineError(_KILLED) from None
         if not isinstance(error, MemoryError) and not _FULL.search(str(error)):
             raise
         what = f"{recipe.subjects},{recipe.samples},{recipe.frames}"
@@ -223,13 +229,8 @@ def batches(
         feed = iter(loader)
     try:
         yield from feed
-    except (ConnectionError, EOFError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-            raise
-        raise MachineError(
-            "a process that prepares batches was killed, perhaps for want of memory: train with fewer "
-            "workers; it goes on from the last checkpoint"
-        ) from None
+    except (ConnectionError, EOFError):
+        raise MachineError(_KILLED) from None
 
 
 def _begin(_: int) -> None:
