@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process, resource_tracker
+from types import TracebackType
 from typing import TypeVar
 
 from gaitedge.errors import MachineError
@@ -82,9 +84,19 @@ def undisturbed() -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end with it."""
+    """In a worker: leave Ctrl-C to the parent, and end with it, in silence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _tell_unless_the_parent_left
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _tell_unless_the_parent_left(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """As sys.excepthook. A thread of multiprocessing's shows a traceback through it when the parent
+    goes while it fetches a result; what a task raises travels to the parent instead."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _end_with_parent() -> None:

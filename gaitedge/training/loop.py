@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -39,10 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions", "Trained", "batches", "train"]
 
 _GPU_WORKERS = 4  # not measured beside a GPU yet
-_KILLED = (
-    "a process that prepares batches was killed, perhaps for want of memory: train with fewer workers; "
-    "it goes on from the last checkpoint"
-)
 _SHOWN = 6  # sequences that an error names itself
 _FULL = re.compile(r"allocate memory|not enough memory|out of memory", re.IGNORECASE)  # in PyTorch's words
 
@@ -192,8 +190,6 @@ def _limits_in_words(recipe: Recipe, crew: Team) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if "DataLoader worker" in str(error):  # raised by a signal, wherever this process is
-            raise MachineError(_KILLED) from None
         if not isinstance(error, MemoryError) and not _FULL.search(str(error)):
             raise
         what = f"{recipe.subjects},{recipe.samples},{recipe.frames}"
@@ -225,12 +221,30 @@ def batches(
         yield from loader
         return
     resource_tracker.ensure_running()  # by itself: it lets go of the signals that are held below
-    with undisturbed():
+    with undisturbed(), _dead_workers_found_by_the_loader():
         feed = iter(loader)
     try:
         yield from feed
-    except (ConnectionError, EOFError):
-        raise MachineError(_KILLED) from None
+    except (ConnectionError, EOFError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise MachineError(
+            "a process that prepares batches was killed, perhaps for want of memory: train with fewer "
+            "workers; it goes on from the last checkpoint"
+        ) from None
+
+
+@contextlib.contextmanager
+def _dead_workers_found_by_the_loader() -> Iterator[None]:
+    """Take back the handler that PyTorch gives SIGCHLD: it raises an error wherever this process is, in
+    a destructor or a clean-up too. Without it the loader finds a dead worker 5 seconds later, where it waits."""
+    settable = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if settable else None
+    try:
+        yield
+    finally:
+        if settable:
+            signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
 
 
 def _begin(_: int) -> None:

@@ -4,6 +4,8 @@ import contextlib
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -42,6 +44,22 @@ def test_a_killed_worker_is_one_clear_line() -> None:
     with pytest.raises(MachineError, match="a worker process was killed") as caught:
         list(in_order(eval, ["1", KILLED, "2"], 2))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", ["ConnectionResetError", "EOFError", "ValueError"])
+def test_a_thread_of_a_worker_says_nothing_of_a_parent_that_left(error: str) -> None:
+    """multiprocessing's own threads report through sys.excepthook."""
+    code = f"""
+import sys
+from gaitedge.machine.workers import begin_worker
+begin_worker()
+try:
+    raise {error}("odd")
+except Exception:
+    sys.excepthook(*sys.exc_info())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ("odd" in done.stderr) == (error == "ValueError")
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
