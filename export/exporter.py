@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge.bundle import FOLD_GRAPH, Agreement, Bundle, Target, check_destination, make_bundle
+from gaitedge.bundle import FOLD_GRAPH, Bundle, check_destination, make_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import Engine, load
 from gaitedge.errors import InputError, MachineError
 from gaitedge.export.graph import LETTER, Plan, build_graph
+from gaitedge.manifest import Agreement, Target
 from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import load_weights
 

@@ -2,9 +2,12 @@
 
 A ZIP archive whose members are stored, not compressed:
 
-    manifest.json           what the bundle is, and the SHA-256 and size of every other member
-    weights.safetensors     the float32 weights, so that it can be exported again for other targets
-    graphs/fold.onnx        the portable graph that engines are built from
+    manifest.json             what the bundle is, and the SHA-256 and size of every other member
+    weights.safetensors       the float32 weights, so that it can be exported again for other targets
+    graphs/fold.onnx          the portable graph that every CPU runs, and that others are measured by
+    graphs/frames.onnx        the same up to the part features, for frames that come one by one
+    graphs/tensorrt-fp16.onnx what a TensorRT engine was built from; the like for other precisions
+    engines/tensorrt-fp16.plan  the engine itself, for one kind of device and version
 
 The archive's comment is the SHA-256 of manifest.json, so that a flipped byte anywhere is found: the
 comment vouches for the manifest, the manifest for the members, and the fingerprint for the weights.
@@ -16,37 +19,32 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import io
-import json
 import re
 import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from gaitedge import __version__
 from gaitedge.config import GaitPartConfig
-from gaitedge.errors import BundleError, InputError, WeightsError
+from gaitedge.errors import BundleError, WeightsError
 from gaitedge.files import atomic_write, sha256
+from gaitedge.manifest import Manifest, Member, Target, one_line
 from gaitedge.weights import Weights, check_weights, fingerprint, serialize_weights
 
 __all__ = [
     "FOLD_GRAPH",
-    "Agreement",
+    "FRAMES_GRAPH",
     "Bundle",
-    "Manifest",
-    "Member",
-    "Target",
     "check_destination",
     "make_bundle",
     "write_bundle",
 ]
 
-FORMAT = 1  # of the manifest; in every format the archive's comment is the manifest's SHA-256
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 FOLD_GRAPH = "graphs/fold.onnx"
+FRAMES_GRAPH = "graphs/frames.onnx"
 
 _LARGEST = 1 << 30  # bytes; the largest GaitPart that has been published takes 40 MB
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -60,83 +58,6 @@ _PARSING = (  # what zipfile raises, depending on which byte of an archive is wr
     ValueError,
     struct.error,
 )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far an engine's embeddings are from those of the paper's letter, as measured at export."""
-
-    reference: str
-    """What ran the letter, as in "ONNX Runtime 1.31.1, fp32"."""
-    relative_error: float
-    """Largest absolute difference over the largest magnitude of the reference."""
-    cosine: float
-    """Smallest cosine of any part's embedding with its reference."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a bundle was exported for: the engine that was checked, and its precision."""
-
-    engine: str
-    """An engine's name, or "any" in a portable bundle."""
-    precision: str
-    agreement: Agreement | None = None
-    """None where no engine was there to measure it."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file inside a bundle."""
-
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a bundle says of itself."""
-
-    config: GaitPartConfig
-    fingerprint: str
-    """Of configuration and weights, as gaitedge.weights.fingerprint gives it."""
-    targets: dict[str, Target]
-    """By the name of the export target: "cpu" or "portable"."""
-    members: dict[str, Member]
-    """Every member but the manifest itself."""
-    written_by: str = f"GaitEdge {__version__}"
-    created: str = ""
-    """UTC, ISO 8601."""
-
-    def to_json(self) -> str:
-        """The manifest as JSON text, keys sorted."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Manifest:
-        """Read what to_json wrote. Raises BundleError on another format or anything malformed."""
-        try:
-            values: Any = json.loads(text)
-            version = values.pop("format")
-            if type(version) is not int or version < 1:
-                raise BundleError(f"its format is {version!r}, which no GaitEdge ever wrote")
-            if version > FORMAT:
-                raise BundleError(
-                    f"written by a newer GaitEdge: format {version}, this one reads {FORMAT}; update GaitEdge"
-                )
-            config = GaitPartConfig.from_json(json.dumps(values.pop("config")))
-            members = {name: Member(**entry) for name, entry in values.pop("members").items()}
-            targets = {name: _target(**entry) for name, entry in values.pop("targets").items()}
-            manifest = cls(config=config, members=members, targets=targets, **values)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
-            if isinstance(error, BundleError):
-                raise
-            raise BundleError(f"{MANIFEST} is not a GaitEdge manifest: {_one_line(error)}") from None
-        return manifest
-
-
-def _target(engine: str, precision: str, agreement: dict[str, Any] | None) -> Target:
-    return Target(engine, precision, None if agreement is None else Agreement(**agreement))
 
 
 @dataclass(frozen=True)
@@ -282,7 +203,7 @@ def _unpack(data: bytes) -> tuple[Manifest, dict[str, bytes]]:
                 raise BundleError(f"it holds no {WEIGHTS}")
             members = {name: archive.read(name) for name in manifest.members}
     except _PARSING as error:
-        raise BundleError(f"damaged, or not a GaitEdge bundle: {_one_line(error)}") from None
+        raise BundleError(f"damaged, or not a GaitEdge bundle: {one_line(error)}") from None
     for name, entry in manifest.members.items():
         if len(members[name]) != entry.size or sha256(members[name]) != entry.sha256:
             raise BundleError(f"{name} is damaged: its SHA-256 or size is not the one in the manifest")
@@ -306,8 +227,4 @@ def _weights(data: bytes) -> Weights:
     try:
         return dict(load(data))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{WEIGHTS} is not readable: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        raise BundleError(f"{WEIGHTS} is not readable: {one_line(error)}") from None

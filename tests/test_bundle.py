@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gaitedge.bundle import FOLD_GRAPH, Agreement, Bundle, Target, make_bundle, write_bundle
+from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle, write_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import BundleError, WeightsError
 from gaitedge.files import sha256
+from gaitedge.manifest import Agreement, Target
 from gaitedge.weights import Weights, fingerprint, load_weights
 
 SMALL = GaitPartConfig(channels=(2, 4, 8), parts=4, embedding_dim=8)

@@ -237,7 +237,7 @@ def batches(
 @contextlib.contextmanager
 def _dead_workers_found_by_the_loader() -> Iterator[None]:
     """Take back the handler that PyTorch gives SIGCHLD: it raises an error wherever this process is, in
-    a destructor or a clean-up too. Without it the loader finds a dead worker 5 seconds later, where it waits."""
+    a destructor or a clean-up too. Without it the loader finds a dead worker itself, within 5 seconds."""
     settable = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD) if settable else None
     try:

@@ -15,12 +15,13 @@ import pytest
 from networks import random_silhouettes, random_weights
 from numpy.typing import NDArray
 
-from gaitedge.bundle import FOLD_GRAPH, Bundle, Target, make_bundle
+from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import Engine, embed_all, load
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
 from gaitedge.export.graph import build_graph
 from gaitedge.machine.cpu import cpu_features, usable_cores
+from gaitedge.manifest import Target
 
 PAPER = GaitPartConfig()
 SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)
