@@ -9,7 +9,7 @@ help:
 	@echo "make demo    people identified by their walk, on this machine (no PyTorch)"
 	@echo "make test    the whole test suite, with PyTorch"
 	@echo "make check   formatting, lint, types and the tests"
-	@echo "make gpu     the tests that need an NVIDIA GPU (on a machine that has one)"
+	@echo "make gpu     the tests and the measurements that need an NVIDIA GPU (on a machine that has one)"
 	@echo "make bench   the figures of the README, measured side by side on this machine"
 	@echo "make weights train weights as the shipped ones were, and measure them (an hour or two)"
 	@echo "make clean   remove the environment and everything made"
@@ -20,8 +20,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
-gpu: $(VENV)/.test
+gpu: $(VENV)/.gpu
 	$(BIN)/pytest -m gpu
+	$(BIN)/python benchmarks/gpu.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -54,6 +55,15 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,onnxruntime,train,plot,video,dev]'
+	@touch $@
+
+# TensorRT comes from pip only where there is none: a Jetson has JetPack's (docs/jetson.md).
+$(VENV)/.gpu: $(VENV)/.test
+	@$(BIN)/python -c 'import sys; from gaitedge.machine.tensorrt import driver; \
+	  sys.exit(not driver().devices and "make gpu needs an NVIDIA GPU; run: $(BIN)/gaitedge doctor")'
+	@$(BIN)/python -c 'import tensorrt' 2>/dev/null || \
+	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tensorrt]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cuda]' cuda-python
 	@touch $@
 
 clean:

@@ -121,15 +121,15 @@ class Bundle:
 
 
 def make_bundle(
-    config: GaitPartConfig, weights: Weights, graphs: Mapping[str, bytes], targets: Mapping[str, Target]
+    config: GaitPartConfig, weights: Weights, parts: Mapping[str, bytes], targets: Mapping[str, Target]
 ) -> Bundle:
     """Put a bundle together in memory, as an engine takes it; save() writes it.
 
-    graphs: member name, as in "graphs/fold.onnx", to the serialised ONNX graph. Raises WeightsError
-    where the weights are not those of `config`.
+    parts: graphs and engines by member name, as in "graphs/fold.onnx". Raises WeightsError where the
+    weights are not those of `config`.
     """
     # The same bytes as a weights file: whoever unzips the bundle can train on from it.
-    members = {WEIGHTS: serialize_weights(config, weights), **graphs}
+    members = {WEIGHTS: serialize_weights(config, weights), **parts}
     manifest = Manifest(
         config=config,
         fingerprint=fingerprint(config, weights),
@@ -144,11 +144,11 @@ def write_bundle(
     path: Path,
     config: GaitPartConfig,
     weights: Weights,
-    graphs: Mapping[str, bytes],
+    parts: Mapping[str, bytes],
     targets: Mapping[str, Target],
 ) -> Bundle:
     """Write a bundle, whole or not at all; make_bundle and Bundle.save in one."""
-    return make_bundle(config, weights, graphs, targets).save(path)
+    return make_bundle(config, weights, parts, targets).save(path)
 
 
 def check_destination(path: Path) -> Path:

@@ -18,7 +18,7 @@ from gaitedge.errors import GaitEdgeError
 from gaitedge.files import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 class Progress(Protocol):
@@ -32,6 +32,7 @@ __all__ = [
     "Json",
     "ModelArgument",
     "print_json",
+    "print_lines",
     "progress_bar",
     "say",
     "shipped",
@@ -126,6 +127,12 @@ def say(text: str = "") -> None:
         Console(soft_wrap=True, highlight=False).print(text)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout as they are."""
+    with naming(_STDOUT):
+        print("\n".join(lines), flush=True)  # noqa: T201
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; columns whose cells are numbers stand to the right."""
     from rich import box
@@ -172,7 +179,9 @@ def print_json(value: object) -> None:
 
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """A progress bar on stderr; yields a function of done, total and, where it changes, the label."""
+    """A progress bar on stderr; yields a function of done, total and, where it changes, the label.
+
+    A total of 0 is one that is not known."""
     from rich import progress as bars
     from rich.console import Console
 
@@ -185,7 +194,9 @@ def progress_bar(label: str) -> Iterator[Progress]:
     ]
     with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total, name=label: bar.update(task, completed=done, total=total, description=name)
+        yield lambda done, total, name=label: bar.update(
+            task, completed=done, total=total or None, description=name
+        )
 
 
 @contextlib.contextmanager

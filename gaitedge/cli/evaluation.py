@@ -1,4 +1,4 @@
-"""The command that judges a model: eval."""
+"""Commands that judge a model and its engines: eval, verify."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from gaitedge.cli.console import Json, ModelArgument, print_json, progress_bar, 
 from gaitedge.files import printable
 
 if TYPE_CHECKING:
-    from gaitedge.evaluation import Evaluation
+    from collections.abc import Sequence
 
-__all__ = ["evaluate"]
+    from gaitedge.evaluation import Evaluation
+    from gaitedge.evaluation.reports import Table
+
+__all__ = ["evaluate", "verify"]
 
 
 def evaluate(
@@ -29,7 +32,8 @@ def evaluate(
     shuffled: Annotated[
         bool, typer.Option("--shuffled", help="Put the frames of each walk in a random order (Tab. 7).")
     ] = False,
-    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16; as exported by default.")] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="OUT.md", help="Write the tables here too.")
     ] = None,
@@ -54,6 +58,7 @@ def evaluate(
             subjects,
             views=None if views == "all" else [view.strip() for view in views.split(",")],
             engine=engine,
+            precision=precision,
             progress=progress,
             shuffled=shuffled,
         )
@@ -76,7 +81,40 @@ def _print_tables(result: Evaluation, heading: str) -> None:
     from gaitedge.evaluation import reports
 
     say(f"{escape(heading)}: {reports.counts(result)}")
-    for each in reports.tables(result):
+    _print(reports.tables(result))
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A .gait bundle.")],
+    store: Annotated[Path, typer.Argument(help="Store of walks to compare on.")],
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Two of the bundle's, as in cpu-fp32,tensorrt-fp16, or letter for the paper's network. "
+            "By default the letter and the fastest one."
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="casia-b, oumvlp or, by the store's conditions, auto.")
+    ] = "auto",
+    subjects: Annotated[
+        str, typer.Option(help="Whom to compare on, as in casia-b/test, 075-124 or all.")
+    ] = "all",
+    json: Json = False,
+) -> None:
+    """Compare two targets of a bundle on a store: cosine by part, distances, rank-1."""
+    from gaitedge.evaluation import agreement
+
+    with progress_bar("embedding") as progress:
+        names, result = agreement.verify_targets(bundle, store, targets, protocol, subjects, progress)
+    if json:
+        print_json({"targets": names, "comparison": result})
+        return
+    _print(agreement.tables(result, *names))
+
+
+def _print(tables: Sequence[Table]) -> None:
+    for each in tables:
         table(each.title, each.columns, each.rows)
         if each.notes:
             say("\n".join(each.notes) + "\n")

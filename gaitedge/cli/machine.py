@@ -76,8 +76,8 @@ def bench(
     batch: Annotated[str, typer.Option(help="Sequences at once, as in 1,4.")] = "1",
     frames: Annotated[str, typer.Option(help="Frames of each, as in 30,60.")] = "30",
     seconds: Annotated[float, typer.Option(min=0.01, help="To measure each shape for.")] = 3.0,
-    engine: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16; as exported by default.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16; as exported by default.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")] = None,
     json: Json = False,
 ) -> None:

@@ -3,35 +3,160 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gaitedge.cli.console import Json, ModelArgument, print_json, say, shipped, table
+from gaitedge.cli.console import (
+    Json,
+    ModelArgument,
+    print_json,
+    print_lines,
+    progress_bar,
+    say,
+    shipped,
+    table,
+)
+
+if TYPE_CHECKING:
+    from gaitedge.export.exporter import ExportReport
+    from gaitedge.manifest import Manifest
 
 __all__ = ["export", "inspect"]
+
+_BUILD = "TensorRT builds"
+_GRAPH = "Graph"
+
+FConv = Annotated[
+    Literal["fold", "split", "plugin"] | None,
+    typer.Option(help="Strips in the batch, cut out one by one, or a CUDA plugin.", rich_help_panel=_GRAPH),
+]
+MicroMotion = Annotated[
+    Literal["grouped", "per_part", "plugin"] | None,
+    typer.Option(help="All parts at once, one by one, or a CUDA plugin.", rich_help_panel=_GRAPH),
+]
 
 
 def export(
     source: ModelArgument,
-    out: Annotated[Path, typer.Argument(help="Bundle to write, as in walkers.gait.")],
+    out: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Bundle to write, or graph.onnx for the graph alone; a bundle's own name if left out."
+        ),
+    ] = None,
     target: Annotated[
-        Literal["auto", "cpu", "portable"], typer.Option(help="auto: cpu where an engine is installed.")
+        Literal["auto", "cpu", "onnxruntime", "tensorrt", "portable"],
+        typer.Option(help="auto: a GPU if there is one, else this CPU. cpu: OpenVINO."),
     ] = "auto",
     precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="bf16 needs a processor that computes in it.")
-    ] = "fp32",
+        Literal["fp32", "fp16", "bf16"] | None,
+        typer.Option(
+            help="fp16 for tensorrt, fp32 for the others by default; bf16 needs a device that has it."
+        ),
+    ] = None,
+    fconv: FConv = None,
+    micro_motion: MicroMotion = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Sequences at once: least, usual, most; 1:1:8 by default.", rich_help_panel=_BUILD),
+    ] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Frames of each: least, usual, most; 1:30:300 by default.", rich_help_panel=_BUILD),
+    ] = None,
+    workspace: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the free memory that a build may use; 0.5 by default.", rich_help_panel=_BUILD
+        ),
+    ] = None,
+    optimization_level: Annotated[
+        int | None,
+        typer.Option(help="0 builds fastest, 5 searches longest; 3 by default.", rich_help_panel=_BUILD),
+    ] = None,
+    hardware_compatibility: Annotated[
+        Literal["none", "ampere+", "same-compute-capability"] | None,
+        typer.Option(help="Other GPUs that the engine shall run on.", rich_help_panel=_BUILD),
+    ] = None,
+    version_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--version-compatible", help="Run in the next major version too.", rich_help_panel=_BUILD
+        ),
+    ] = False,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of timings to reuse; one a device and version by default.", rich_help_panel=_BUILD
+        ),
+    ] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Build a bundle's engines again for this GPU.", rich_help_panel=_BUILD
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Write a .gait bundle, after its engine was found to agree with the paper's letter."""
-    from gaitedge.export import exporter
+    """Write a .gait bundle, after its engine was found to agree with the paper's letter.
 
-    done = exporter.export(shipped(source), out, target=target, precision=precision)
+    From a bundle: one target of it is added or replaced.
+    """
+    from gaitedge.export import exporter
+    from gaitedge.export.graph import Plan
+    from gaitedge.export.tensorrt import BuildOptions, Range
+
+    given: dict[str, Any] = {
+        "batch": Range.parse(batch, "--batch") if batch else None,
+        "frames": Range.parse(frames, "--frames") if frames else None,
+        "workspace": workspace,
+        "optimization_level": optimization_level,
+        "hardware_compatibility": hardware_compatibility,
+        "version_compatible": version_compatible or None,
+        "timing_cache": timing_cache,
+    }
+    build = {name: value for name, value in given.items() if value is not None}
+    forms: dict[str, Any] = {"fconv": fconv, "micro_motion": micro_motion}
+    plan = {name: value for name, value in forms.items() if value is not None}
+    if rebuild and (build or plan or precision or target != "auto"):
+        raise typer.BadParameter(
+            "builds as the bundle's engines were built; give no option beside it", param_hint="--rebuild"
+        )
+    if out is None and source.suffix != ".gait":
+        raise typer.BadParameter("name the bundle to write, as in walkers.gait", param_hint="OUT")
+    with progress_bar("starting") as update:
+
+        def progress(name: str, done: int, total: int) -> None:
+            update(done, total, name)
+
+        if rebuild:
+            reports = exporter.rebuild(source, out, progress)
+        else:
+            report = exporter.export(
+                shipped(source),
+                out or source,
+                target,
+                precision,
+                Plan(**plan) if plan else None,
+                BuildOptions(**build) if build else None,
+                progress,
+            )
+            reports = [report]
     if json:
-        print_json(done)
+        print_json(reports if rebuild else reports[0])
         return
-    say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.nodes} nodes, target {done.target}")
+    for report in reports:
+        _tell(report)
+
+
+def _tell(done: ExportReport) -> None:
+    say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.nodes} nodes, target {done.target}, {done.precision}")
     say(f"engine: {done.engine}")
+    if done.build:
+        say(f"built in {done.build.seconds:.0f} s: {_layers(done.build.layers)}")
+        if done.build.fell_back:
+            say(f"in a higher precision than {done.precision}: {', '.join(done.build.fell_back)}")
     if done.agreement:
         say(
             f"agrees with the paper's letter ({done.agreement.reference}): largest error "
@@ -40,20 +165,58 @@ def export(
         )
 
 
+def _layers(layers: dict[str, str]) -> str:
+    """How many layers run in which precision."""
+    precisions = list(layers.values())
+    counts = {name: precisions.count(name) for name in sorted(set(precisions))}
+    return f"{len(layers)} layers, " + ", ".join(f"{count} in {name}" for name, count in counts.items())
+
+
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="A .gait bundle.")],
+    model: ModelArgument,
+    fconv: FConv = None,
+    micro_motion: MicroMotion = None,
+    frames: Annotated[int, typer.Option(min=1, help="Of a sequence, for MACs and bytes.")] = 30,
     json: Json = False,
 ) -> None:
-    """Show what a bundle holds."""
-    from gaitedge.bundle import Bundle
+    """Show what a bundle holds, and what the network costs, block by block."""
+    from gaitedge.bundle import FOLD_GRAPH
+    from gaitedge.export import blocks, drawing
+    from gaitedge.export.exporter import open_model
+    from gaitedge.export.graph import Plan, build_graph
 
-    manifest = Bundle.open(bundle).manifest
+    bundle = open_model(shipped(model))
+    forms: dict[str, Any] = {"fconv": fconv, "micro_motion": micro_motion}
+    plan = {name: value for name, value in forms.items() if value is not None}
+    graph = (
+        build_graph(bundle.config, bundle.weights(), Plan(**plan))
+        if plan
+        else blocks.parse(bundle.read(FOLD_GRAPH), str(bundle.path))
+    )
+    found = blocks.examine(graph, frames=frames)
+    manifest = bundle.manifest
     if json:
-        print_json(manifest)
+        print_json({"manifest": manifest, "graph": found})
         return
-    say(f"{bundle}: model {manifest.fingerprint[:12]}, written by {manifest.written_by}, {manifest.created}")
-    rows = [[name, target.engine, target.precision] for name, target in manifest.targets.items()]
-    table("Targets", ["target", "engine", "precision"], rows)
+    if manifest.targets:
+        say(
+            f"{model}: model {manifest.fingerprint[:12]}, written by {manifest.written_by}, "
+            f"{manifest.created}"
+        )
+        _manifest(manifest)
+    say(f"network: {manifest.config.to_json()}")
+    say()
+    print_lines(drawing.draw(graph, frames=frames))
+    table(f"Blocks, for one sequence of {frames} frames", blocks.COLUMNS, blocks.rows(found))
+
+
+def _manifest(manifest: Manifest) -> None:
+    rows = []
+    for name, target in sorted(manifest.targets.items()):
+        build = target.build
+        device = f"{build.device}, TensorRT {build.versions['tensorrt']}" if build else None
+        error = f"{target.agreement.relative_error:.1e}" if target.agreement else None
+        rows.append([name, target.engine, device, error])
+    table("Targets", ["target", "engine", "built for", "largest error against the letter"], rows)
     rows = [[name, f"{member.size:,}", member.sha256[:12]] for name, member in manifest.members.items()]
     table("Members", ["name", "bytes", "SHA-256"], rows)
-    say(f"network: {manifest.config.to_json()}")

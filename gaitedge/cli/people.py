@@ -23,7 +23,7 @@ SourceArgument = Annotated[
         "with * and ? for several walks, as in 'walks:007/nm-*/090'."
     ),
 ]
-EngineOption = Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")]
+EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")]
 
 

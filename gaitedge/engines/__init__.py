@@ -18,11 +18,13 @@ from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
 from gaitedge.machine.cpu import usable_cores
+from gaitedge.machine.tensorrt import lacking
+from gaitedge.manifest import PRECISIONS
 
-__all__ = ["Embedder", "Engine", "EngineName", "Precision", "check_batch", "embed_all", "load"]
+__all__ = ["Embedder", "Engine", "EngineName", "check_batch", "embed_all", "load", "load_target"]
 
-EngineName = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["fp32", "bf16"]
+EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
+_CPU_ENGINES = {"openvino": ("fp32", "bf16"), "onnxruntime": ("fp32",)}  # and the precisions that they know
 
 # Activations take about 0.9 MB a frame. Past a few hundred frames a larger batch gains nothing.
 _FRAMES_A_CALL = 480
@@ -34,6 +36,10 @@ class Embedder(Protocol):
     @property
     def config(self) -> GaitPartConfig:
         """The network's configuration."""
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most sequences that one call takes; None where that has no limit."""
 
     def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
@@ -47,15 +53,15 @@ class Engine(Embedder, Protocol):
 
     @property
     def name(self) -> str:
-        """The runtime: "openvino" or "onnxruntime"."""
+        """The runtime: "tensorrt", "openvino" or "onnxruntime"."""
 
     @property
     def description(self) -> str:
-        """Runtime and version, processor, precision, threads, and why this engine was taken."""
+        """Runtime and version, device, precision, threads, and why this engine was taken."""
 
     @property
     def precision(self) -> str:
-        """The arithmetic inside: "fp32" or "bf16"."""
+        """The arithmetic inside, one of gaitedge.manifest.PRECISIONS."""
 
     @property
     def fingerprint(self) -> str:
@@ -93,35 +99,40 @@ def load(
 ) -> Engine:
     """Get a bundle ready to run on this machine.
 
-    engine: "auto" takes OpenVINO, the faster one, where it is installed, else ONNX Runtime.
-    threads: None uses every core that this process may use. precision: None takes the one that the
-    bundle was exported for, or fp32 where this machine or engine lacks that one; the engine's
-    description then says so. Raises MissingPackage where no engine is installed, MachineError where
-    a precision that was asked for is not to be had, BundleError where the bundle's graph is no
-    network, InputError on an unknown name.
+    engine: "auto" takes TensorRT where the bundle has an engine of it and there is a GPU to run it,
+    else OpenVINO, the faster one of a CPU's, where it is installed, else ONNX Runtime; a bundle that
+    was exported for ONNX Runtime alone runs there. threads: of a CPU's engine; None uses every core
+    that this process may use. precision: None takes the fastest one that the bundle was exported for,
+    or fp32 where a CPU lacks that; the engine's description then says so. Raises MissingPackage where
+    no engine is installed, MachineError where a precision that was asked for, or the GPU, is not to
+    be had, BundleError where the bundle's graph is no network or its engine is for another GPU or
+    version, InputError on an unknown name.
     """
     if engine not in get_args(EngineName):
         raise InputError(f"unknown engine {engine!r}; there are: {', '.join(get_args(EngineName))}")
-    if precision is not None and precision not in get_args(Precision):
-        raise InputError(f"unknown precision {precision!r}; there are: {', '.join(get_args(Precision))}")
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; there are: {', '.join(PRECISIONS)}")
     if threads is not None and threads < 1:
         raise InputError(f"an engine needs 1 thread or more, not {threads}")
-    name, why = (engine, "as asked") if engine != "auto" else _fastest()
-    threads = threads or usable_cores()
-    target = bundle.manifest.targets.get("cpu")
-    exported = target.precision if target else "fp32"
-    if exported not in get_args(Precision):
-        raise BundleError(
-            f"{bundle.path} was exported for the unknown precision {exported!r}; export it again"
-        )
-    choice = Choice(threads, precision or exported, asked=precision is not None, why=why)
-    if name == "openvino":
-        from gaitedge.engines.openvino import OpenVINOEngine
+    why = "as asked"
+    if engine == "auto":
+        engine, why = _fastest(bundle, precision)
+    if engine == "tensorrt":
+        return _tensorrt(bundle, precision, why)
+    return _on_cpu(bundle, engine, threads, precision, why)
 
-        return OpenVINOEngine(bundle, choice)
-    from gaitedge.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(bundle, choice)
+def load_target(bundle: Bundle, name: str, threads: int | None = None) -> Engine:
+    """Get one target of a bundle ready to run, as in "cpu-bf16"; "portable-fp32" takes a CPU's engine.
+
+    Raises InputError where the bundle has no such target, and what load() raises.
+    """
+    target = bundle.manifest.targets.get(name)
+    if target is None:
+        have = ", ".join(sorted(bundle.manifest.targets)) or "none"
+        raise InputError(f"{bundle.path} was not exported for {name!r}; its targets: {have}")
+    engine = _of_the_cpu(bundle)[0] if target.engine == "any" else target.engine
+    return load(bundle, engine, threads, target.precision)
 
 
 def embed_all(
@@ -142,6 +153,7 @@ def embed_all(
         _check(sequence, f"sequence {index}", "frames")
         by_length.setdefault(len(sequence), []).append(index)
     config, done = engine.config, 0
+    batch = min(batch, engine.largest_batch or batch)
     embeddings = np.empty((len(sequences), config.parts, config.embedding_dim), np.float32)
     for length, indices in sorted(by_length.items()):
         size = max(1, min(batch, _FRAMES_A_CALL // length))
@@ -171,12 +183,59 @@ def _check(silhouettes: NDArray[np.uint8], name: str, *leading: str) -> None:
         raise SilhouetteError(f"{name} must be [{wanted}], none of them 0, not {list(shape)}")
 
 
-def _fastest() -> tuple[str, str]:
-    if importlib.util.find_spec("openvino") is not None:
+def _fastest(bundle: Bundle, precision: str | None) -> tuple[str, str]:
+    """The engine that "auto" takes, and why."""
+    if bundle.manifest.target("tensorrt", precision) is None:
+        return _of_the_cpu(bundle)
+    missing = lacking()
+    if missing is None:
+        return "tensorrt", "the bundle has an engine for this GPU"
+    engine, why = _of_the_cpu(bundle)
+    return engine, f"{why}; not TensorRT: {missing}"
+
+
+def _of_the_cpu(bundle: Bundle) -> tuple[str, str]:
+    openvino, runtime = (importlib.util.find_spec(name) is not None for name in _CPU_ENGINES)
+    if runtime and bundle.manifest.target("onnxruntime") and not bundle.manifest.target("cpu"):
+        return "onnxruntime", "as exported"
+    if openvino:
         return "openvino", "the faster of the engines"
-    if importlib.util.find_spec("onnxruntime") is not None:
+    if runtime:
         return "onnxruntime", "OpenVINO is not installed"
     raise MissingPackage(
         "running a bundle needs OpenVINO or ONNX Runtime, and neither is installed; "
         "run: pip install 'gaitedge[cpu]' or: pip install 'gaitedge[onnxruntime]'"
     )
+
+
+def _on_cpu(bundle: Bundle, engine: str, threads: int | None, precision: str | None, why: str) -> Engine:
+    possible = _CPU_ENGINES[engine]
+    exported = bundle.manifest.target("cpu")
+    choice = Choice(
+        threads or usable_cores(),
+        precision or (exported.precision if exported else "fp32"),
+        asked=precision is not None,
+        why=why,
+    )
+    if choice.asked and precision not in possible:
+        raise MachineError(f"{engine} runs in {' or '.join(possible)}, not in {precision}")
+    if engine == "openvino":
+        from gaitedge.engines.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(bundle, choice)
+    from gaitedge.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine(bundle, choice)
+
+
+def _tensorrt(bundle: Bundle, precision: str | None, why: str) -> Engine:
+    target = bundle.manifest.target("tensorrt", precision)
+    if target is None or target.build is None:
+        wanted = f" --precision {precision}" if precision else ""
+        raise BundleError(
+            f"{bundle.path} holds no TensorRT engine{f' in {precision}' if precision else ''}; "
+            f"run: gaitedge export {bundle.path} --target tensorrt{wanted}"
+        )
+    from gaitedge.engines.tensorrt import TensorRTEngine
+
+    return TensorRTEngine(bundle, target, why)

@@ -34,13 +34,15 @@ def evaluate(
     engine: str = "auto",
     progress: Progress | None = None,
     shuffled: bool = False,
+    precision: str | None = None,
 ) -> Evaluation:
     """Evaluate a weights file or a bundle on a store.
 
     protocol: "casia-b", "oumvlp" or "auto", by the conditions in the store. subjects: a choice as
     gaitedge.data.splits.choose_subjects takes it, such as "casia-b/test". views: the camera angles to
-    take, all of the store's if None. engine: as gaitedge.engines.load takes it. shuffled: as Walks takes
-    it. Raises InputError where the store has no gallery or no probes among these subjects and views.
+    take, all of the store's if None. engine, precision: as gaitedge.engines.load takes them. shuffled: as
+    Walks takes it. Raises InputError where the store has no gallery or no probes among these subjects and
+    views.
     """
     data = Store(store)
     people = choose_subjects(subjects, (sequence.subject for sequence in data.sequences))
@@ -60,7 +62,8 @@ def evaluate(
 
     silhouettes = Walks(data, numbers, shuffled)
     report = (lambda done, total: progress(done, total, "embedding")) if progress else None
-    embeddings = embed_all(load(open_model(model), engine), silhouettes, progress=report)
+    loaded = load(open_model(model), engine, precision=precision)
+    embeddings = embed_all(loaded, silhouettes, progress=report)
     return evaluate_embeddings(embeddings, walks, rules.name, progress)
 
 

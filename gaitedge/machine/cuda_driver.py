@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["CudaDevice", "CudaDriver", "probe_driver"]
+__all__ = ["CudaDevice", "CudaDriver", "free_memory", "probe_driver"]
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -69,6 +69,18 @@ def probe_driver(command: Sequence[str] = COMMAND, timeout: float = TIMEOUT) -> 
         return CudaDriver("broken", f"the probe of the NVIDIA driver answered {outcome.output!r:.80}")
 
 
+def free_memory(command: Sequence[str] = (*COMMAND, "free"), timeout: float = TIMEOUT) -> int | None:
+    """Bytes that are free on the first device, its context there already; None where it does not say.
+
+    A process of its own asks that too: it needs a context, which nothing here shall hold.
+    """
+    from gaitedge.machine.isolation import run_apart
+
+    outcome = run_apart(command, timeout)
+    text = outcome.output.strip()
+    return int(text) if outcome.problem is None and text.isdecimal() else None
+
+
 def _ask(library: str = _LIBRARY) -> CudaDriver:
     """Call the driver in this process."""
     if sys.platform == "darwin":
@@ -118,6 +130,21 @@ def _ask(library: str = _LIBRARY) -> CudaDriver:
     return CudaDriver("ok", "", newest, tuple(devices))
 
 
+def _ask_free(library: str = _LIBRARY) -> int | None:
+    """Make a context on the first device in this process, and ask for what is left."""
+    cuda = ctypes.CDLL(library)
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    code = (  # each needs what the one before it did
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+        or cuda.cuCtxSetCurrent(context)
+        or cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+    )
+    return None if code else free.value
+
+
 def _error(cuda: ctypes.CDLL, code: int) -> str:
     text = ctypes.c_char_p()
     if cuda.cuGetErrorString(code, ctypes.byref(text)) == 0 and text.value:
@@ -126,4 +153,7 @@ def _error(cuda: ctypes.CDLL, code: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(dataclasses.asdict(_ask())))
+    if sys.argv[1:] == ["free"]:
+        sys.stdout.write(str(_ask_free()))
+    else:
+        sys.stdout.write(json.dumps(dataclasses.asdict(_ask())))

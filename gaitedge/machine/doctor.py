@@ -140,7 +140,7 @@ def examine(machine: Machine | None = None) -> list[Finding]:
         _driver(machine, driver, jetson),
         _toolkit(machine, driver, jetson),
         *([] if jetson is None else [_jetson(jetson)]),
-        _engine(packages),
+        _engine(packages, driver),
     ]
 
 
@@ -275,17 +275,24 @@ def _jetson(jetson: Jetson) -> Finding:
     )
 
 
-def _engine(packages: dict[str, Finding]) -> Finding:
-    """The engine that `gaitedge.engines.load` takes: OpenVINO where it is installed, else ONNX Runtime."""
+def _engine(packages: dict[str, Finding], driver: CudaDriver) -> Finding:
+    """The engine that `gaitedge.engines.load` takes: TensorRT where a bundle has an engine for this
+    machine's GPU, else OpenVINO where it is installed, else ONNX Runtime."""
+    gpu = bool(driver.devices) and all(packages[name].state == "ok" for name in ("tensorrt", "pycuda"))
     for name in ("openvino", "onnxruntime"):
         if packages[name].state == "ok":
+            if gpu:
+                detail = f"tensorrt runs bundles that hold an engine for this GPU, {name} the others"
+                return Finding("engine", "ok", detail)
             return Finding("engine", "ok", f"{name} runs bundles here")
         if packages[name].state == "broken":
             detail = f"{name} is installed and would be taken, but does not load"
             return Finding("engine", "broken", detail, packages[name].remedy)
-    return Finding(
-        "engine", "absent", "none installed: bundles cannot be run here", packages["openvino"].remedy
-    )
+    remedy = packages["openvino"].remedy
+    if gpu:
+        detail = "tensorrt runs bundles that hold an engine for this GPU; none to check a new one with"
+        return Finding("engine", "ok", detail, remedy)
+    return Finding("engine", "absent", "none installed: bundles cannot be run here", remedy)
 
 
 def _read(path: Path) -> str:

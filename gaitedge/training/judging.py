@@ -27,6 +27,8 @@ __all__ = ["judge", "to_judge"]
 class _PyTorchEngine:
     """A model under training, as embed_all takes an engine."""
 
+    largest_batch = None
+
     def __init__(self, model: GaitPart, device: torch.device) -> None:
         self.model, self.device = model, device
 

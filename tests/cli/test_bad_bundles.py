@@ -44,7 +44,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a bit flipped in the middle": (lambda path: flipped(path, 0.5), "damaged"),
     "a bit flipped at the end": (lambda path: flipped(path, 1), "damaged"),
     "half of it": (lambda path: written(path, path.read_bytes()[: path.stat().st_size // 2]), "damaged"),
-    "another version": (lambda path: of_format(path, 2), "newer GaitEdge: format 2"),
+    "another version": (lambda path: of_format(path, 3), "newer GaitEdge: format 3"),
     "no version": (lambda path: of_format(path, 0), "no GaitEdge ever wrote"),
     "an empty file": (lambda path: written(path, b""), "not a GaitEdge bundle"),
     "a text": (lambda path: written(path, b"a bundle"), "not a GaitEdge bundle"),
@@ -82,7 +82,7 @@ def test_a_bit_flipped_anywhere_in_a_bundle(bundle: Path, tmp_path: Path, refuse
 
 @pytest.mark.parametrize("engine", ["tensorflow", ""])
 def test_an_engine_that_nobody_knows(engine: str, bundle: Path, refused: Refused) -> None:
-    refused(["bench", bundle, "--engine", engine], f"unknown engine {engine!r}", "auto, openvino")
+    refused(["bench", bundle, "--engine", engine], f"unknown engine {engine!r}", "auto, tensorrt, openvino")
 
 
 def test_more_than_the_memory_holds(bundle: Path, refused: Refused) -> None:
@@ -117,5 +117,5 @@ def test_a_bundle_that_cannot_be_written(weights: Path, tmp_path: Path, refused:
     refused(["export", weights, tmp_path / "none" / "new.gait"], "there is no folder")
     refused(
         ["export", weights, tmp_path / "new.gait", "--target", "portable", "--precision", "bf16"],
-        "a portable bundle is fp32",
+        "the target portable has fp32, not bf16",
     )

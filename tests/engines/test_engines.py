@@ -12,43 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import PAPER, SMALL, UNEVEN, bundle_of, letter
 from networks import random_silhouettes, random_weights
-from numpy.typing import NDArray
 
-from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
+from gaitedge.bundle import FOLD_GRAPH, make_bundle
 from gaitedge.config import GaitPartConfig
-from gaitedge.engines import Engine, embed_all, load
+from gaitedge.engines import Engine, embed_all, load, load_target
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
 from gaitedge.export.graph import build_graph
-from gaitedge.machine.cpu import cpu_features, usable_cores
-from gaitedge.manifest import Target
+from gaitedge.machine.cpu import usable_cores
 
-PAPER = GaitPartConfig()
-SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)
-UNEVEN = GaitPartConfig(
-    channels=(4, 8), strips=(1, 3, 5, 4), parts=5, templates=(2,), temporal_pooling="mean"
-)
 NAMES = ["openvino", "onnxruntime"]
-
-HAS_BF16 = not cpu_features().isdisjoint({"avx512_bf16", "amx_bf16"})
-needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor has no BF16 instructions")
-
-
-def bundle_of(config: GaitPartConfig, precision: str = "fp32") -> Bundle:
-    weights = random_weights(config, 0)
-    graph = build_graph(config, weights).SerializeToString()
-    return make_bundle(config, weights, {FOLD_GRAPH: graph}, {"cpu": Target("openvino", precision)})
-
-
-def letter(config: GaitPartConfig, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The paper's letter in PyTorch."""
-    torch = pytest.importorskip("torch")
-    from gaitedge.model import GaitPart
-
-    torch.set_num_threads(1)  # more would spin beside the engine's own
-    with torch.inference_mode():
-        model = GaitPart(config).load(random_weights(config, 0))
-        return np.asarray(model(torch.from_numpy(silhouettes), letter=True).numpy())
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -87,46 +61,12 @@ def test_embeddings_are_those_of_the_papers_letter(name: str, config: GaitPartCo
         assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
 
 
-@needs_bf16
-def test_bf16_is_near_and_is_not_fp32() -> None:
-    pytest.importorskip("openvino")
-    silhouettes = random_silhouettes(2, 17, 0)
-    exact = load(bundle_of(PAPER), "openvino").embed(silhouettes)
-    engine = load(bundle_of(PAPER), "openvino", precision="bf16")
-    assert engine.precision == "bf16"
-    assert ", bf16, " in engine.description
-    error = np.abs(engine.embed(silhouettes) - exact).max() / np.abs(exact).max()
-    assert 1e-4 < error < 3e-2
-    assert load(bundle_of(PAPER, "bf16"), "openvino").precision == "bf16"
-    assert load(bundle_of(PAPER, "bf16"), "openvino", precision="fp32").precision == "fp32"
-
-
-def test_without_bf16_instructions_it_is_refused_or_replaced_openly(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino")
-    monkeypatch.setattr("gaitedge.engines.openvino.cpu_features", lambda: frozenset({"avx2"}))
-    with pytest.raises(
-        MachineError, match="this processor has no BF16 instructions: it cannot run in bf16; use fp32"
-    ):
-        load(bundle_of(SMALL), "openvino", precision="bf16")
-    engine = load(bundle_of(SMALL, "bf16"), "openvino")
-    assert engine.precision == "fp32"
-    assert "fp32 (not bf16 as exported: this processor has no BF16 instructions)" in engine.description
-
-
-def test_onnx_runtime_has_no_bf16() -> None:
-    pytest.importorskip("onnxruntime")
-    with pytest.raises(MachineError, match="ONNX Runtime has no BF16 on the CPU"):
-        load(bundle_of(SMALL), "onnxruntime", precision="bf16")
-    engine = load(bundle_of(SMALL, "bf16"), "onnxruntime")
-    assert engine.precision == "fp32"
-    assert "not bf16 as exported" in engine.description
-
-
 def test_an_engine_says_what_it_is(name: str) -> None:
     bundle = bundle_of(SMALL)
     engine = load(bundle, name, threads=1)
     assert engine.name == name
     assert engine.config == SMALL
+    assert engine.largest_batch is None
     assert engine.fingerprint == bundle.fingerprint
     assert engine.description.startswith({"openvino": "OpenVINO 2", "onnxruntime": "ONNX Runtime 1"}[name])
     assert engine.description.endswith(", fp32, 1 thread; as asked")
@@ -237,43 +177,46 @@ def test_without_any_engine_both_commands_are_named(monkeypatch: pytest.MonkeyPa
         load(bundle_of(SMALL), "onnxruntime")
 
 
+def test_auto_says_why_it_does_not_take_the_tensorrt_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("gaitedge.engines.lacking", lambda: "no GPU")
+    bundle = bundle_of(SMALL, "fp16", target="tensorrt", engine="tensorrt")
+    assert load(bundle).description.endswith("; the faster of the engines; not TensorRT: no GPU")
+
+
+def test_a_target_runs_as_it_was_exported(name: str) -> None:
+    target = {"openvino": "cpu", "onnxruntime": "onnxruntime"}[name]
+    bundle = bundle_of(SMALL, target=target, engine=name)
+    engine = load_target(bundle, f"{target}-fp32", threads=1)
+    assert (engine.name, engine.precision) == (name, "fp32")
+    assert ", 1 thread" in engine.description
+    with pytest.raises(InputError, match=f"not exported for 'cpu-int8'; its targets: {target}-fp32"):
+        load_target(bundle, "cpu-int8")
+
+
+def test_a_portable_target_takes_an_engine_of_the_cpu() -> None:
+    pytest.importorskip("openvino")
+    assert load_target(bundle_of(SMALL, target="portable", engine="any"), "portable-fp32").name == "openvino"
+
+
 def test_unknown_choices_are_refused() -> None:
     bundle = bundle_of(SMALL)
-    with pytest.raises(InputError, match="unknown engine 'tflite'; there are: auto, openvino, onnxruntime"):
+    with pytest.raises(InputError, match="unknown engine 'tflite'; there are: auto, tensorrt, openvino"):
         load(bundle, "tflite")
-    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, bf16"):
+    with pytest.raises(InputError, match="unknown precision 'int4'; there are: int8, fp8, fp16, bf16, fp32"):
         load(bundle, precision="int4")
     with pytest.raises(InputError, match="1 thread or more, not 0"):
         load(bundle, threads=0)
-    with pytest.raises(BundleError, match="exported for the unknown precision 'fp8'"):
-        load(bundle_of(SMALL, "fp8"))
+    with pytest.raises(BundleError, match=r"holds no TensorRT engine; run: gaitedge export .* --target t"):
+        load(bundle, "tensorrt")
 
 
-class CountingEngine:
-    """Embeds a sequence as its length and its first pixel, and notes each call's shape."""
-
-    name, description, precision, fingerprint, config = "counting", "", "fp32", "", SMALL
-
-    def __init__(self) -> None:
-        self.shapes: list[tuple[int, ...]] = []
-
-    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.shapes.append(silhouettes.shape[:2])
-        out = np.zeros((len(silhouettes), SMALL.parts, SMALL.embedding_dim), np.float32)
-        out[:, 0, 0], out[:, 0, 1] = silhouettes.shape[1], silhouettes[:, 0, 0, 0]
-        return out
-
-
-def test_sequences_of_one_length_run_together_and_keep_their_places() -> None:
-    lengths = [3, 5, 3, 3, 1, 5, 3, 400, 400]
-    sequences = [np.full((length, 64, 44), index, np.uint8) for index, length in enumerate(lengths)]
-    engine, progress = CountingEngine(), []
-    found = embed_all(engine, sequences, batch=3, progress=lambda done, total: progress.append((done, total)))
-    assert found[:, 0, 0].tolist() == lengths
-    assert found[:, 0, 1].tolist() == list(range(9))
-    # Two of 400 frames would take more memory than they gain time.
-    assert engine.shapes == [(1, 1), (3, 3), (1, 3), (2, 5), (1, 400), (1, 400)]
-    assert progress == [(1, 9), (4, 9), (5, 9), (7, 9), (8, 9), (9, 9)]
+@pytest.mark.parametrize(
+    ("name", "has"), [("openvino", "fp32 or bf16"), ("onnxruntime", "fp32")], indirect=["name"]
+)
+def test_a_precision_that_an_engine_never_has_is_refused(name: str, has: str) -> None:
+    with pytest.raises(MachineError, match=f"{name} runs in {has}, not in int8"):
+        load(bundle_of(SMALL), name, precision="int8")
 
 
 def test_all_embeddings_are_those_of_one_by_one(engine: Engine) -> None:
@@ -284,17 +227,6 @@ def test_all_embeddings_are_those_of_one_by_one(engine: Engine) -> None:
             embedding, engine.embed(sequence[None])[0], rtol=0, atol=1e-5 * np.abs(found).max()
         )
     assert embed_all(engine, []).shape == (0, SMALL.parts, SMALL.embedding_dim)
-
-
-def test_a_bad_sequence_is_named_before_anything_runs() -> None:
-    engine, good = CountingEngine(), np.zeros((3, 64, 44), np.uint8)
-    with pytest.raises(SilhouetteError, match=r"sequence 1 must be \[frames, 64, 44\], .* not \[2, 64, 64\]"):
-        embed_all(engine, [good, np.zeros((2, 64, 64), np.uint8)])
-    with pytest.raises(SilhouetteError, match=r"sequence 2 must be .* not \[0, 64, 44\]"):
-        embed_all(engine, [good, good, good[:0]])
-    with pytest.raises(InputError, match="1 sequence or more, not 0"):
-        embed_all(engine, [good], batch=0)
-    assert engine.shapes == []
 
 
 def run_cold(code: str, *arguments: str) -> str:
@@ -341,29 +273,6 @@ def test_importing_the_package_costs_no_runtime() -> None:
         """
     )
     assert out.split() == []
-
-
-@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
-@pytest.mark.parametrize("command", [["bench", "walkers.gait", "--seconds", "0.01"], ["doctor"]])
-def test_openvino_reports_to_nobody(command: list[str], tmp_path: Path) -> None:
-    """Left alone it sends every import to Google Analytics, with a number for the user from ~/intel."""
-    bundle_of(SMALL).save(tmp_path / "walkers.gait")
-    home = tmp_path / "home"
-    home.mkdir()
-    code = (
-        "import atexit, sys; from gaitedge.cli import main; "
-        "atexit.register(lambda: print('openvino_telemetry' in sys.modules, file=sys.stderr)); main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},  # no CI, where it would keep quiet
-    )
-    assert (done.returncode, done.stderr) == (0, "False\n")
-    assert not (home / "intel").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

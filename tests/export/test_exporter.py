@@ -11,20 +11,23 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from networks import configs, random_silhouettes, random_weights
-from numpy.typing import NDArray
 from onnx import ModelProto
 
-from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.bundle import FOLD_GRAPH, FRAMES_GRAPH, Bundle
 from gaitedge.config import GaitPartConfig
-from gaitedge.engines import load
+from gaitedge.engines import Engine, load, load_target
 from gaitedge.errors import BundleError, GaitEdgeError, InputError, MachineError, MissingPackage, WeightsError
-from gaitedge.export import exporter
-from gaitedge.export.exporter import TOLERANCES, ExportReport, compare, export
-from gaitedge.export.graph import LETTER, Plan, build_graph
+from gaitedge.export import agreement, exporter
+from gaitedge.export.agreement import TOLERANCES
+from gaitedge.export.exporter import ExportReport, PrecisionName, export
+from gaitedge.export.graph import Plan, build_graph
+from gaitedge.export.tensorrt import BuildOptions
 from gaitedge.machine.cpu import cpu_features
+from gaitedge.manifest import Agreement
 from gaitedge.weights import Weights, fingerprint, save_weights
 
 SMALL = GaitPartConfig(channels=(4, 8, 12), parts=4, embedding_dim=8)
@@ -69,13 +72,13 @@ def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 def test_weights_become_a_checked_bundle(source: Path, out: Path) -> None:
     steps: list[str] = []
-    report = export(source, out, progress=steps.append)
+    report = export(source, out, progress=lambda name, done, total: steps.append(name))
     bundle = Bundle.open(out)
     assert bundle.config == SMALL
     assert bundle.fingerprint == fingerprint(SMALL, random_weights(SMALL, 0))
-    assert bundle.manifest.targets["cpu"].engine == "openvino"
-    assert bundle.manifest.targets["cpu"].precision == "fp32"
-    assert bundle.manifest.targets["cpu"].agreement == report.agreement
+    assert bundle.manifest.targets["cpu-fp32"].engine == "openvino"
+    assert bundle.manifest.targets["cpu-fp32"].precision == "fp32"
+    assert bundle.manifest.targets["cpu-fp32"].agreement == report.agreement
     assert report.agreement is not None
     assert 0 < report.agreement.relative_error < 2e-5
     assert 0.99999 < report.agreement.cosine <= 1 + 1e-12
@@ -107,7 +110,7 @@ def test_bf16_is_checked_by_its_own_tolerance(out: Path, tmp_path: Path) -> None
     report = export(tmp_path / "paper.safetensors", out, precision="bf16")
     assert report.agreement is not None
     assert 1e-4 < report.agreement.relative_error < TOLERANCES["bf16"].relative_error
-    assert Bundle.open(out).manifest.targets["cpu"].precision == "bf16"
+    assert Bundle.open(out).manifest.targets["cpu-bf16"].precision == "bf16"
     assert load(Bundle.open(out)).precision == "bf16"
 
 
@@ -118,7 +121,8 @@ def test_a_bundle_exports_again(source: Path, out: Path, tmp_path: Path) -> None
     again = Bundle.open(tmp_path / "again.gait")
     assert again.fingerprint == first.fingerprint
     assert again.read(FOLD_GRAPH) == first.read(FOLD_GRAPH)
-    assert again.manifest.targets.keys() == {"portable"}
+    assert again.manifest.targets.keys() == {"cpu-fp32", "portable-fp32"}
+    assert again.manifest.targets["cpu-fp32"] == first.manifest.targets["cpu-fp32"]
     out.rename(tmp_path / "renamed.bin")  # known by its content, not its name
     assert export(tmp_path / "renamed.bin", tmp_path / "renamed.bin").target == "cpu"  # onto itself
     assert Bundle.open(tmp_path / "renamed.bin").fingerprint == first.fingerprint
@@ -128,7 +132,7 @@ def test_a_portable_bundle_is_checked_where_an_engine_is(source: Path, out: Path
     report = export(source, out, target="portable")
     assert report.target == "portable"
     assert report.agreement is not None
-    assert Bundle.open(out).manifest.targets["portable"].engine == "any"
+    assert Bundle.open(out).manifest.targets["portable-fp32"].engine == "any"
     silhouettes = random_silhouettes(1, 5, 0)
     engines = [load(Bundle.open(out), name).embed(silhouettes) for name in ("openvino", "onnxruntime")]
     np.testing.assert_allclose(*engines, rtol=0, atol=1e-5 * np.abs(engines[0]).max())
@@ -141,7 +145,7 @@ def test_without_an_engine_a_bundle_is_portable_and_says_it_is_unchecked(
     hide(monkeypatch, "openvino", "onnxruntime")
     report = export(source, out, target=target)  # type: ignore[arg-type]
     assert (report.target, report.engine, report.agreement) == ("portable", "none", None)
-    assert Bundle.open(out).manifest.targets["portable"].agreement is None
+    assert Bundle.open(out).manifest.targets["portable-fp32"].agreement is None
     monkeypatch.undo()
     assert load(Bundle.open(out)).embed(random_silhouettes(1, 2, 0)).shape == (1, 4, 8)
 
@@ -159,16 +163,66 @@ def test_one_engine_is_its_own_reference(
 
 def test_the_cpu_needs_an_engine(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path) -> None:
     hide(monkeypatch, "openvino", "onnxruntime")
-    with pytest.raises(MissingPackage, match=r"pip install 'gaitedge\[cpu\]'"):
-        export(source, out, target="cpu")
+    for target in ("cpu", "onnxruntime"):
+        with pytest.raises(MissingPackage, match=rf"pip install 'gaitedge\[{target}\]'"):
+            export(source, out, target=target)  # type: ignore[arg-type]
+    assert untouched(out)
+
+
+def test_one_bundle_holds_several_targets(source: Path, out: Path) -> None:
+    export(source, out)
+    assert export(out, out, target="onnxruntime").engine.startswith("ONNX Runtime ")
+    bundle = Bundle.open(out)
+    assert {name: target.engine for name, target in bundle.manifest.targets.items()} == {
+        "cpu-fp32": "openvino",
+        "onnxruntime-fp32": "onnxruntime",
+    }
+    assert load(bundle).name == "openvino"
+    assert load_target(bundle, "onnxruntime-fp32").name == "onnxruntime"
+    with pytest.raises(InputError, match="'tpu'; its targets: cpu-fp32, onnxruntime-fp32"):
+        load_target(bundle, "tpu")
+
+
+def test_a_bundle_for_onnx_runtime_runs_there(source: Path, out: Path) -> None:
+    export(source, out, target="onnxruntime")
+    assert load(Bundle.open(out)).description.endswith("; as exported")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("plan", [None, Plan("split", "per_part"), Plan("plugin", "plugin")], ids=str)
+def test_a_graph_alone(source: Path, out: Path, plan: Plan | None, precision: PrecisionName) -> None:
+    """Under a name that ends in .onnx; checked where a runtime is here that has its types."""
+    path = out.with_suffix(".onnx")
+    report = export(source, path, precision=precision, plan=plan)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert (report.path, report.precision, report.nodes) == (path, precision, len(model.graph.node))
+    assert (report.agreement is None) == (precision == "bf16")
+    assert report.bytes == path.stat().st_size
+    with pytest.raises(InputError, match=r"is an ONNX file, which is for every target"):
+        export(source, path, target="cpu")
+
+
+def test_what_every_bundle_holds(source: Path, out: Path) -> None:
+    export(source, out)
+    frames = onnx.load_from_string(Bundle.open(out).read(FRAMES_GRAPH))
+    assert [port.name for port in frames.graph.output] == ["part_features"]
+
+
+def test_options_of_a_build_are_for_tensorrt(source: Path, out: Path) -> None:
+    for choice in ({"options": BuildOptions()}, {"plan": Plan("split")}):
+        with pytest.raises(InputError, match="are for the target tensorrt, not for cpu"):
+            export(source, out, target="cpu", **choice)  # type: ignore[arg-type]
     assert untouched(out)
 
 
 def test_bf16_needs_an_engine_that_has_it(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path) -> None:
-    with pytest.raises(InputError, match="a portable bundle is fp32"):
+    with pytest.raises(InputError, match="the target portable has fp32, not bf16"):
         export(source, out, target="portable", precision="bf16")
+    with pytest.raises(InputError, match="the target cpu has fp32 and bf16, not fp16"):
+        export(source, out, target="cpu", precision="fp16")
     hide(monkeypatch, "openvino")
-    with pytest.raises(MachineError, match="ONNX Runtime has no BF16 on the CPU"):
+    with pytest.raises(InputError, match="the target onnxruntime has fp32, not bf16"):
         export(source, out, precision="bf16")
     assert untouched(out)
 
@@ -178,10 +232,9 @@ def test_a_graph_that_is_not_the_letter_is_not_written(
 ) -> None:
     """The fused graph gets one weight that is off by a thousandth of the largest."""
 
-    def wrong(config: GaitPartConfig, weights: Weights, plan: Plan) -> ModelProto:
-        if plan != LETTER:
-            weights = {name: array.copy() for name, array in weights.items()}
-            weights["fc"][0, 0, 0] += 1e-2 * np.abs(weights["fc"]).max()
+    def wrong(config: GaitPartConfig, weights: Weights, plan: Plan | None = None) -> ModelProto:
+        weights = {name: array.copy() for name, array in weights.items()}
+        weights["fc"][0, 0, 0] += 1e-2 * np.abs(weights["fc"]).max()
         return build_graph(config, weights, plan)
 
     monkeypatch.setattr(exporter, "build_graph", wrong)
@@ -191,42 +244,18 @@ def test_a_graph_that_is_not_the_letter_is_not_written(
     assert untouched(out)
 
 
-@dataclasses.dataclass
-class Scaled:
-    """An engine whose embeddings are random, the same for every instance, times a factor."""
-
-    factor: float
-    name: str = "scaled"
-    description: str = "a scaled engine"
-    precision: str = "fp32"
-    fingerprint: str = ""
-    config: GaitPartConfig = SMALL
-
-    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        rng = np.random.default_rng(silhouettes.shape[:2])
-        return (rng.standard_normal((len(silhouettes), 4, 8)) * self.factor).astype(np.float32)
-
-
-def test_agreement_is_what_it_says() -> None:
-    same = compare(Scaled(1), Scaled(1))
-    assert (same.relative_error, same.cosine) == (0, 1)
-    larger = compare(Scaled(1.25), Scaled(1))
-    assert larger.relative_error == pytest.approx(0.25, rel=1e-5)
-    assert larger.cosine == pytest.approx(1)
-    opposite = compare(Scaled(-1), Scaled(1))
-    assert opposite.relative_error == pytest.approx(2)
-    assert opposite.cosine == pytest.approx(-1)
-    nothing = compare(Scaled(0), Scaled(0))
-    assert (nothing.relative_error, nothing.cosine) == (0, 1)
-    assert compare(Scaled(0), Scaled(1)).cosine == 0
-
-
 @pytest.mark.parametrize("factor", [1.001, -1, 0, float("nan"), float("inf")])
 def test_disagreement_of_every_kind_is_refused(
     monkeypatch: pytest.MonkeyPatch, source: Path, out: Path, factor: float
 ) -> None:
-    chosen = iter([Scaled(factor), Scaled(1)])
-    monkeypatch.setattr(exporter, "load", lambda *arguments, **options: next(chosen))
+    compare = agreement.compare
+
+    def scaled(engine: Engine, reference: Engine) -> Agreement:
+        embed = engine.embed
+        engine.embed = lambda silhouettes: embed(silhouettes) * np.float32(factor)  # type: ignore[method-assign]
+        return compare(engine, reference)
+
+    monkeypatch.setattr(agreement, "compare", scaled)
     with np.errstate(invalid="ignore"), pytest.raises(MachineError, match="does not compute this network"):
         export(source, out)
     assert untouched(out)
@@ -254,17 +283,17 @@ def test_bad_sources_are_refused(source: Path, out: Path, tmp_path: Path) -> Non
 
 
 def test_bad_destinations_are_refused_before_any_work(source: Path, tmp_path: Path) -> None:
-    steps: list[str] = []
+    steps: list[object] = []
     for path, message in [(tmp_path, "is a folder"), (tmp_path / "no" / "a.gait", "there is no folder")]:
         with pytest.raises(BundleError, match=message):
-            export(source, path, progress=steps.append)
+            export(source, path, progress=lambda *step: steps.append(step))
     assert steps == []
 
 
 def test_unknown_choices_are_refused(source: Path, out: Path) -> None:
-    with pytest.raises(InputError, match="unknown target 'tpu'; there are: auto, cpu, portable"):
+    with pytest.raises(InputError, match="unknown target 'tpu'; there are: auto, cpu, onnxruntime, tensorrt"):
         export(source, out, target="tpu")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, bf16"):
+    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, fp16, bf16"):
         export(source, out, precision="int4")  # type: ignore[arg-type]
     assert untouched(out)
 
@@ -275,7 +304,7 @@ def test_a_stop_while_comparing_leaves_what_was_there(
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporter, "compare", stop)
+    monkeypatch.setattr(agreement, "compare", stop)
     with pytest.raises(KeyboardInterrupt):
         export(source, out)
     assert untouched(out)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gaitedge.machine.cuda_driver import COMMAND, CudaDevice, CudaDriver, probe_driver
+from gaitedge.machine.cuda_driver import COMMAND, CudaDevice, CudaDriver, free_memory, probe_driver
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
@@ -35,6 +35,17 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? 8 : attribute == 76 ? 7 : attribute == 16 ? 16 : -1;
     return 0;
 }
+static int current = 0;
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    *context = (void *)(size_t)0x77;
+    return device == 10 ? CONTEXT_CODE : 101;
+}
+int cuCtxSetCurrent(void *context) { current = context == (void *)(size_t)0x77; return 0; }
+int cuMemGetInfo_v2(size_t *free, size_t *total) {
+    *free = (size_t)5 << 30;
+    *total = (size_t)9 << 30;
+    return current ? 0 : 201;
+}
 int cuGetErrorString(int code, const char **text) {
     if (code != 999) return 1;
     *text = "unknown error";
@@ -43,12 +54,14 @@ int cuGetErrorString(int code, const char **text) {
 """
 
 
-def build(folder: Path, monkeypatch: pytest.MonkeyPatch, init: str, count_code: int = 0) -> None:
+def build(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, init: str, count_code: int = 0, context_code: int = 0
+) -> None:
     if COMPILER is None or sys.platform != "linux":
         pytest.skip("needs Linux and a C compiler")
     source = folder / "driver.c"
     source.write_text(DRIVER)
-    macros = (f"-DINIT={init}", f"-DCOUNT_CODE={count_code}")
+    macros = (f"-DINIT={init}", f"-DCOUNT_CODE={count_code}", f"-DCONTEXT_CODE={context_code}")
     library = folder / "libcuda.so.1"
     subprocess.run([COMPILER, "-shared", "-fPIC", *macros, "-o", library, source], check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
@@ -62,6 +75,26 @@ def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (12, 6),
         (CudaDevice("Orin (nvgpu)", (8, 7), 9 << 30, 16), CudaDevice("second", (8, 7), 1234, 16)),
     )
+
+
+def test_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, monkeypatch, "return 0")
+    assert free_memory() == 5 << 30
+
+
+@pytest.mark.parametrize(
+    ("init", "context_code"), [("return 100", 0), ("return 0", 2), ("abort(); return 0", 0)]
+)
+def test_free_memory_that_cannot_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, context_code: int
+) -> None:
+    """No device, no room for a context, a crash."""
+    build(tmp_path, monkeypatch, init, context_code=context_code)
+    assert free_memory() is None
+
+
+def test_no_driver_has_no_free_memory(tmp_path: Path) -> None:
+    assert free_memory((*COMMAND[:2], str(tmp_path / "nothing.py"), "free")) is None
 
 
 def test_a_driver_without_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,24 @@ def test_the_engine_is_the_one_that_load_would_take(
     assert found["engine"] == Finding("engine", "ok", f"{name} runs bundles here")
 
 
+def test_with_a_gpu_tensorrt_comes_first(tmp_path: Path, packages: Callable[..., None]) -> None:
+    """Where all that it takes is installed; a new engine needs a CPU's engine to be checked with."""
+    needed = {"tensorrt": "10.3.0", "pycuda": "2026.1"}
+    packages(openvino="2026.4.1", **needed)
+    here = {"interpreter": python("print('devices CPU')")}
+    found = look(machine(tmp_path, GPU, **here))["engine"]
+    assert found.detail == "tensorrt runs bundles that hold an engine for this GPU, openvino the others"
+    assert (
+        look(machine(tmp_path, {**GPU, "devices": []}, **here))["engine"].detail
+        == "openvino runs bundles here"
+    )
+    packages(**needed)
+    found = look(machine(tmp_path, GPU))["engine"]
+    assert (found.state, found.remedy) == ("ok", "pip install 'gaitedge[cpu]'")
+    packages(tensorrt="10.3.0")
+    assert look(machine(tmp_path, GPU))["engine"].state == "absent"
+
+
 def test_a_gpu(tmp_path: Path, packages: Callable[..., None]) -> None:
     packages()
     write(

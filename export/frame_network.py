@@ -1,0 +1,221 @@
+"""The frame network of the graph: FConv1 to FConv6 and HP (Tab. 1), in the form that the plan names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig, strip_heights
+from gaitedge.export.writer import Writer
+
+if TYPE_CHECKING:
+    from gaitedge.export.plan import Plan
+    from gaitedge.weights import Weights
+
+__all__ = ["SLOPE", "average_plus_maximum", "write_frame_network"]
+
+SLOPE = 0.01  # of every LeakyReLU
+
+
+@dataclass(frozen=True)
+class _FConv:
+    """One FConv and the max-pool that follows it, if one does."""
+
+    name: str
+    strips: int
+    size: tuple[int, int, int]
+    """Of what it reads: channels, rows, columns."""
+    outputs: int
+    kernel: int
+    pooled: bool
+
+    @property
+    def whole(self) -> tuple[int, int, int]:
+        """What it writes, before the pool."""
+        return (self.outputs, *self.size[1:])
+
+
+def write_frame_network(
+    writer: Writer, config: GaitPartConfig, weights: Weights, plan: Plan, *, rows: bool
+) -> str:
+    """FPFE and HP, `silhouettes` [batch, frames, 64, 44] → the PR-Matrix (Eq. 1 and 2).
+
+    rows: as [batch, parts·C, 1, frames], each part's row side by side with the others', or else as
+    [batch, frames, parts, C].
+    """
+    pixels = _pixels(writer, plan)
+    x, folded = writer.add("Reshape", pixels, writer.shape(-1, 1, HEIGHT, WIDTH), name="frames"), 1
+    channels = 1
+    for layer, strips in enumerate(config.strips):
+        # The division of the silhouettes by 255. It costs FP16 nothing: what a small weight loses below
+        # the smallest normal number is less than what rounding takes from a large one beside it.
+        weight = weights[f"frame.{layer}"] / np.float32(255 if layer == 0 else 1)
+        fconv = _FConv(
+            f"fconv{layer + 1}",
+            strips,
+            (channels, config.height(layer), config.width(layer)),
+            weight.shape[0],
+            weight.shape[-1],
+            config.pooled_after(layer),
+        )
+        kernel = writer.weight(f"{fconv.name}.weight", weight, layer=fconv.name, channels=0)
+        if plan.fconv == "plugin":
+            x = _plugin(writer, x, kernel, fconv)
+        else:
+            # x is [N·folded, C, H/folded, W], strip by strip in the batch.
+            x, folded = _convolve(writer, x, kernel, fconv, folded, fold=plan.fconv == "fold")
+            x, folded = _max_pool(writer, x, fconv, folded)
+        channels = fconv.outputs
+
+    if plan.fconv == "plugin":
+        x, folded = _pooling_plugin(writer, config, x), config.parts
+    else:
+        x, folded = _horizontal_pooling(writer, config, x, folded)
+    return _matrix(writer, config, x, folded, pixels, rows=rows)
+
+
+def _pixels(writer: Writer, plan: Plan) -> str:
+    """The silhouettes as numbers of the plan's type, still 0 to 255. TensorRT allows nothing else to be
+    done with uint8, and only float32 and float16 to be made of it."""
+    from onnx import TensorProto
+
+    x = "silhouettes"
+    if plan.precision == "bf16":
+        x = writer.add("Cast", x, name="pixels.float32", to=TensorProto.FLOAT)
+    return str(writer.add("Cast", x, name="pixels", to=writer.float_type))
+
+
+# FConv (Sec. 3.2) ---------------------------------------------------------------------------------
+
+
+def _convolve(
+    writer: Writer, x: str, kernel: str, fconv: _FConv, folded: int, *, fold: bool
+) -> tuple[str, int]:
+    """FConv and its LeakyReLU; returns the map and how many of its strips are in the batch."""
+    name, strips, (_, rows, _) = fconv.name, fconv.strips, fconv.size
+    in_batch = strips if fold and rows % strips == 0 else 1
+    x = _fold(writer, x, fconv.size, folded, in_batch, name)
+    cut = writer.split(x, strip_heights(rows, strips // in_batch), axis=2, name=f"{name}.cut")
+    size, pads = (fconv.kernel, fconv.kernel), (fconv.kernel // 2, fconv.kernel // 2)
+    done = []
+    for index, strip in enumerate(cut):
+        one = name if len(cut) == 1 else f"{name}.strip{index}"
+        # Right before the convolution, though int8 could pass through cut, fold and max-pool: TensorRT's
+        # builder may move the pair up, but of OpenVINO 2026.4 an int8 Reshape gives wrong numbers.
+        read = writer.activation(strip, name, one)
+        done.append(writer.conv(read, kernel, size, pads, name=one))
+    x = done[0] if len(done) == 1 else writer.add("Concat", *done, name=f"{name}.join", axis=2)
+    return writer.add("LeakyRelu", x, name=f"{name}.relu", alpha=SLOPE), in_batch
+
+
+def _max_pool(writer: Writer, x: str, fconv: _FConv, folded: int) -> tuple[str, int]:
+    """The 2x2 max-pool after an FConv, where there is one."""
+    if not fconv.pooled:
+        return x, folded
+    if fconv.size[1] // folded % 2:  # a window would lie across two strips
+        x, folded = _fold(writer, x, fconv.whole, folded, 1, f"{fconv.name}.pool"), 1
+    return writer.add("MaxPool", x, name=f"{fconv.name}.pool", kernel_shape=[2, 2], strides=[2, 2]), folded
+
+
+def _plugin(writer: Writer, x: str, kernel: str, fconv: _FConv) -> str:
+    """FConv, its LeakyReLU and its max-pool as one node, whole maps in and out."""
+
+    def body(inner: Writer) -> str:
+        y, folded = _convolve(inner, "x", "weight", fconv, 1, fold=True)
+        y, folded = _max_pool(inner, y, fconv, folded)
+        channels, rows, columns = fconv.whole
+        half = 2 if fconv.pooled else 1
+        return _fold(inner, y, (channels, rows // half, columns // half), folded, 1, f"{fconv.name}.whole")
+
+    return writer.plugin(
+        "GaitEdgeFocalConv",
+        {"x": x, "weight": kernel},
+        body,
+        name=fconv.name,
+        strips=fconv.strips,
+        slope=SLOPE,
+        pool=int(fconv.pooled),
+    )
+
+
+def _fold(writer: Writer, x: str, size: tuple[int, int, int], have: int, want: int, name: str) -> str:
+    """Move between `have` and `want` strips in the batch; `size` is that of a whole map, C, H, W.
+
+    Cutting each strip into several is one transposition, and so is joining: only where neither
+    number divides the other does the map become whole in between.
+    """
+    c, h, w = size
+    if have == want:
+        return x
+    if max(have, want) % min(have, want):
+        return _fold(writer, _fold(writer, x, size, have, 1, name), size, 1, want, name)
+    if want > have:  # a strip's own strips come apart, then move beside it in the batch
+        step, cut = "fold", writer.shape(-1, c, want // have, h // want * w)
+    else:
+        step, cut = "unfold", writer.shape(-1, have // want, c, h // have * w)
+    x = writer.add("Reshape", x, cut, name=f"{name}.{step}.cut")
+    x = writer.add("Transpose", x, name=f"{name}.{step}.move", perm=[0, 2, 1, 3])
+    return str(writer.add("Reshape", x, writer.shape(-1, c, h // want, w), name=f"{name}.{step}"))
+
+
+# HP (Eq. 2) ---------------------------------------------------------------------------------------
+
+
+def _horizontal_pooling(writer: Writer, config: GaitPartConfig, x: str, folded: int) -> tuple[str, int]:
+    """[N·folded, C, H/folded, W] → [N·f, C, parts/f, 1], and f, which may be 1 instead of `folded`."""
+    last = len(config.strips) - 1
+    rows, columns, c, parts = config.height(last), config.width(last), config.features, config.parts
+    if rows % parts or parts % folded:
+        x, folded = _fold(writer, x, (c, rows, columns), folded, 1, "hp"), 1
+    if rows % parts == 0:
+        window = {"kernel_shape": [rows // parts, columns], "strides": [rows // parts, columns]}
+        return average_plus_maximum(writer, x, window, "hp"), folded
+    heights = strip_heights(rows, parts)
+    cut = writer.split(x, heights, axis=2, name="hp.cut")
+    pooled = [
+        average_plus_maximum(writer, strip, {"kernel_shape": [height, columns]}, f"hp.part{part}")
+        for part, (strip, height) in enumerate(zip(cut, heights, strict=True))
+    ]
+    return writer.add("Concat", *pooled, name="hp", axis=2), folded
+
+
+def _pooling_plugin(writer: Writer, config: GaitPartConfig, x: str) -> str:
+    """HP as one node, [N, C, H, W] → [N, parts, C]."""
+
+    def body(inner: Writer) -> str:
+        pooled, _ = _horizontal_pooling(inner, config, "x", 1)
+        flat = inner.add("Reshape", pooled, inner.shape(0, config.features, config.parts), name="hp.flat")
+        return str(inner.add("Transpose", flat, name="hp.by_part", perm=[0, 2, 1]))
+
+    return writer.plugin("GaitEdgePartPool", {"x": x}, body, name="hp", parts=config.parts)
+
+
+def _matrix(writer: Writer, config: GaitPartConfig, x: str, folded: int, pixels: str, *, rows: bool) -> str:
+    """[N·folded, C, parts/folded, 1] → the PR-Matrix, frames apart from the batch again."""
+    parts, c, inside = config.parts, config.features, config.parts // folded
+    # Not by Shape's own start and end: the parser of TensorRT 8.6 passes over them in silence.
+    shape = writer.add("Shape", pixels, name="hp.shape")
+    ends = (writer.shape(0), writer.shape(2), writer.shape(0))
+    leading = writer.add("Slice", shape, *ends, name="hp.batch_and_frames")
+    sizes = (folded, c, inside) if rows or inside > 1 else (parts, c)
+    target = writer.add("Concat", leading, writer.shape(*sizes), name="hp.matrix_shape", axis=0)
+    x = writer.add("Reshape", x, target, name="hp.matrix")  # [b, t, folded, C, inside]
+    if rows:
+        x = writer.add("Transpose", x, name="hp.rows", perm=[0, 2, 4, 3, 1])
+        return str(writer.add("Reshape", x, writer.shape(0, parts * c, 1, -1), name="hp.rows_by_channel"))
+    if inside > 1:
+        x = writer.add("Transpose", x, name="hp.features", perm=[0, 1, 2, 4, 3])
+        x = writer.add("Reshape", x, writer.shape(0, 0, parts, c), name="hp.features_by_part")
+    return str(x)
+
+
+def average_plus_maximum(writer: Writer, x: str, window: dict[str, Any], name: str) -> str:
+    """Average plus maximum of each window: HP (Eq. 2) and TempFunc (Eq. 5).
+
+    Pools rather than reductions: runtimes have them in every layout, and they are faster.
+    """
+    average = writer.add("AveragePool", x, name=f"{name}.average", count_include_pad=1, **window)
+    maximum = writer.add("MaxPool", x, name=f"{name}.maximum", **window)
+    return str(writer.add("Add", average, maximum, name=name))

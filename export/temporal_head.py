@@ -1,0 +1,138 @@
+"""The temporal head of the graph: MTBs, TP and FC (Sec. 3.3), in the form that the plan names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gaitedge.config import GaitPartConfig
+from gaitedge.export.frame_network import SLOPE, average_plus_maximum
+from gaitedge.export.writer import Writer
+
+if TYPE_CHECKING:
+    from gaitedge.export.plan import Plan
+    from gaitedge.weights import Weights
+
+__all__ = ["write_temporal_head"]
+
+
+def write_temporal_head(
+    writer: Writer, config: GaitPartConfig, weights: Weights, plan: Plan, features: str
+) -> str:
+    """TFA and FC (Eq. 3 to 12), the PR-Matrix → embeddings [batch, parts, dim].
+
+    features: [batch, parts·C, 1, frames], or [batch, frames, parts, C] for the plugin.
+    """
+    if plan.micro_motion == "per_part":
+        return _per_part(writer, config, weights, features)
+    kernels = _kernels(writer, config, weights, slice(0, config.parts), "")
+    if plan.micro_motion == "plugin":
+        pooled = _plugin(writer, config, features, kernels)
+    else:
+        pooled = _grouped(writer, config, features, kernels)
+    # Right after a Reshape: OpenVINO 2026.4 computes wrong numbers where it joins this with TP's reduction.
+    pooled = writer.activation(pooled, "fc", "fc")
+    pooled = writer.add("Transpose", pooled, name="tp.by_part", perm=[1, 0, 2])
+    # In int8 with one scale for all parts: nothing says that TensorRT takes more of a stack of matrices.
+    weight = writer.weight("fc.weight", weights["fc"], layer="fc", channels=None)
+    x = writer.add("MatMul", pooled, weight, name="fc.by_part")
+    return str(writer.add("Transpose", x, name="fc", perm=[1, 0, 2]))
+
+
+def _grouped(writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str]) -> str:
+    """MTBs and TP of all parts at once, [batch, parts·C, 1, frames] → [batch, parts, C]."""
+    motion = _micro_motion(writer, config, x, kernels, config.parts, "")
+    pooled = _temporal_pooling(writer, config, motion, "tp")
+    return str(writer.add("Reshape", pooled, writer.shape(0, config.parts, config.features), name="tp.parts"))
+
+
+def _plugin(writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str]) -> str:
+    """MTBs and TP (Eq. 4 to 12) as one node, [batch, frames, parts, C] → [batch, parts, C]."""
+    names = {layer: f"{layer}.weight" for layer in kernels}
+
+    def body(inner: Writer) -> str:
+        rows = inner.add("Transpose", "x", name="motion.rows", perm=[0, 2, 3, 1])
+        sizes = inner.shape(0, config.parts * config.features, 1, -1)
+        rows = inner.add("Reshape", rows, sizes, name="motion.rows_by_channel")
+        return _grouped(inner, config, rows, names)
+
+    return writer.plugin(
+        "GaitEdgeMicroMotion",
+        {"x": x, **{names[layer]: tensor for layer, tensor in kernels.items()}},
+        body,
+        name="motion",
+        templates=list(config.templates),
+        attention=int(config.attention),
+        pooling=config.temporal_pooling,
+        slope=SLOPE,
+    )
+
+
+def _per_part(writer: Writer, config: GaitPartConfig, weights: Weights, rows: str) -> str:
+    """Every part by itself, [batch, parts·C, 1, frames] → [batch, parts, dim]."""
+    embeddings = []
+    for part, row in enumerate(writer.split(rows, [config.features] * config.parts, axis=1, name="part")):
+        prefix = f"part{part}."
+        kernels = _kernels(writer, config, weights, slice(part, part + 1), prefix)
+        motion = _micro_motion(writer, config, row, kernels, 1, prefix)
+        pooled = _temporal_pooling(writer, config, motion, f"{prefix}tp")
+        pooled = writer.activation(pooled, "fc", f"{prefix}fc")
+        weight = writer.weight(f"{prefix}fc.weight", weights["fc"][part], layer="fc", channels=1)
+        embedding = writer.add("MatMul", pooled, weight, name=f"{prefix}fc")
+        embeddings.append(writer.add("Unsqueeze", embedding, writer.shape(1), name=f"{prefix}embedding"))
+    return str(writer.add("Concat", *embeddings, name="fc", axis=1))
+
+
+def _kernels(
+    writer: Writer, config: GaitPartConfig, weights: Weights, which: slice, prefix: str
+) -> dict[str, str]:
+    """Layer -> the weight tensor of some parts, [parts·out, in, 1, k]."""
+    kernels = {}
+    for layer in config.shapes():
+        if layer.startswith("mtb"):
+            weight = weights[layer][which]
+            flat = weight.reshape(-1, weight.shape[2], 1, weight.shape[3])
+            kernels[layer] = writer.weight(f"{prefix}{layer}.weight", flat, layer=layer, channels=0)
+    return kernels
+
+
+def _micro_motion(
+    writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str], parts: int, prefix: str
+) -> str:
+    """The MTBs of some parts (Eq. 4 to 6, Tab. 2), [batch, parts·C, 1, frames] → the same shape."""
+    motions = []
+    for template in config.templates:
+        mtb = f"mtb{template}"
+        name, window = f"{prefix}{mtb}", [1, 2 * template + 1]
+        pads = {"kernel_shape": window, "pads": [0, template, 0, template]}
+        motion = average_plus_maximum(writer, x, pads, f"{name}.template")
+        if config.attention:
+            hidden = _convolve(writer, config, x, kernels, f"{mtb}.squeeze", parts, prefix)
+            hidden = writer.add("LeakyRelu", hidden, name=f"{name}.relu", alpha=SLOPE)
+            logits = _convolve(writer, config, hidden, kernels, f"{mtb}.excite", parts, prefix)
+            attention = writer.add("Sigmoid", logits, name=f"{name}.attention")
+            motion = writer.add("Mul", motion, attention, name=name)
+        motions.append(motion)
+    if len(motions) == 1:
+        return str(motions[0])
+    return str(writer.add("Add", *motions, name=f"{prefix}motion"))
+
+
+def _convolve(
+    writer: Writer,
+    config: GaitPartConfig,
+    x: str,
+    kernels: dict[str, str],
+    layer: str,
+    parts: int,
+    prefix: str,
+) -> str:
+    """One Conv1d of the attention, as a 4-D one over [1, frames]."""
+    name, width = f"{prefix}{layer}", config.shapes()[layer][-1]
+    x = writer.activation(x, layer, name)
+    return writer.conv(x, kernels[layer], (1, width), (0, width // 2), name=name, group=parts)
+
+
+def _temporal_pooling(writer: Writer, config: GaitPartConfig, x: str, name: str) -> str:
+    """TP (Eq. 9 or Eq. 11), [batch, channels, 1, frames] → [batch, channels]."""
+    op = "ReduceMax" if config.temporal_pooling == "max" else "ReduceMean"
+    return writer.reduce(op, x, [2, 3], name=name)

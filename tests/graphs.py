@@ -1,0 +1,67 @@
+"""Run a written graph, and what it must agree with."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+
+from gaitedge.config import GaitPartConfig
+from gaitedge.model import GaitPart
+from gaitedge.weights import Weights
+
+
+def run(model: onnx.ModelProto, silhouettes: NDArray[np.uint8], *outputs: str) -> list[NDArray[np.float32]]:
+    """Outputs in ONNX Runtime; all of the model's where none is named."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.log_severity_level = 3  # it warns of every constant that it folds away
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(list(outputs) or None, {"silhouettes": silhouettes})
+
+
+def run_in_openvino(model: onnx.ModelProto, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The model's only output in OpenVINO, which reads no functions, in the types of the graph."""
+    from gaitedge.engines.openvino import _core
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    settings = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "dynamic"}
+    core = _core()
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
+    return np.array(compiled([silhouettes])[0], np.float32)
+
+
+def reference(
+    config: GaitPartConfig, weights: Weights, silhouettes: NDArray[np.uint8], *, features: bool = False
+) -> NDArray[np.float32]:
+    """The paper's letter in PyTorch: embeddings, or the part features."""
+    with torch.inference_mode():
+        model = GaitPart(config).load(weights)
+        run_model = model.part_features if features else model
+        return run_model(torch.from_numpy(silhouettes), letter=True).numpy()
+
+
+def check(model: onnx.ModelProto) -> list[int | str]:
+    """Pass ONNX' checker and its strict shape inference; the output's sizes as the latter finds them."""
+    onnx.checker.check_model(model, full_check=True)
+    unsized = onnx.ModelProto()
+    unsized.CopyFrom(model)
+    unsized.graph.output[0].type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(unsized, strict_mode=True, data_prop=True)
+    sizes = inferred.graph.output[0].type.tensor_type.shape.dim
+    return [size.dim_value or size.dim_param for size in sizes]
+
+
+def relative_error(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Largest difference over the largest magnitude."""
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def smallest_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Of any part's embedding with its reference."""
+    lengths = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
+    return float(((found * expected).sum(-1) / lengths).min())
