@@ -43,6 +43,10 @@ weights: $(VENV)/.test
 	$(BIN)/gaitedge train runs/walkers runs/shipped --preset walkers --iterations 6000 \
 	  --evaluate-every 1500 --evaluate-on 201-210
 	$(BIN)/gaitedge eval runs/shipped/weights.safetensors runs/walkers --subjects walkers/test
+	$(BIN)/gaitedge calibrate runs/shipped/weights.safetensors runs/walkers runs/shipped/int8.json --subjects walkers/train
+	$(BIN)/gaitedge export runs/shipped/weights.safetensors runs/shipped/int8.gait --target cpu --precision int8 \
+	  --calibration runs/shipped/int8.json
+	$(BIN)/gaitedge eval runs/shipped/int8.gait runs/walkers --subjects walkers/test
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -59,8 +63,9 @@ $(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
 
 # TensorRT comes from pip only where there is none: a Jetson has JetPack's (docs/jetson.md).
 $(VENV)/.gpu: $(VENV)/.test
-	@$(BIN)/python -c 'import sys; from gaitedge.machine.tensorrt import driver; \
-	  sys.exit(not driver().devices and "make gpu needs an NVIDIA GPU; run: $(BIN)/gaitedge doctor")'
+	@$(BIN)/python -c 'import sys; from gaitedge.machine.tensorrt import driver, on_jetson; \
+	  sys.exit(not driver().devices and "make gpu needs an NVIDIA GPU; run: $(BIN)/gaitedge doctor" \
+	  or on_jetson() and "a Jetson has its TensorRT from JetPack: set it up as docs/jetson.md says")'
 	@$(BIN)/python -c 'import tensorrt' 2>/dev/null || \
 	  $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[tensorrt]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cuda]' cuda-python

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -19,20 +20,22 @@ from documents import save
 from numpy.typing import NDArray
 from turns import Worker
 
-from gaitedge.bundle import FOLD_GRAPH, make_bundle
-from gaitedge.config import GaitPartConfig
+from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
+from gaitedge.calibration.applying import find_quantization
 from gaitedge.engines import load
+from gaitedge.export.exporter import export
 from gaitedge.export.graph import LETTER, Plan, build_graph
 from gaitedge.machine.cpu import cpu_features, usable_cores
 from gaitedge.profiling import draw_silhouettes
-from gaitedge.weights import Weights
+from gaitedge.weights import load_weights, shipped_weights
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 TIMED_RUNS = 3  # a turn; their median counts. One more goes before them, to warm the caches.
 
 CANDIDATES: dict[str, tuple[str, Plan | bool, str]] = {
-    # What is printed: the runtime, the graph's plan or PyTorch's `letter`, the precision.
+    # What is printed: the runtime, the graph's plan or PyTorch's `letter`, the precision. The form of an INT8
+    # graph is the exporter's own choice.
     "PyTorch eager, the paper's letter": ("torch", True, "fp32"),
     "PyTorch eager, fused": ("torch", False, "fp32"),
     "ONNX Runtime, the paper's letter": ("onnxruntime", LETTER, "fp32"),
@@ -40,6 +43,8 @@ CANDIDATES: dict[str, tuple[str, Plan | bool, str]] = {
     "OpenVINO, the paper's letter": ("openvino", LETTER, "fp32"),
     "OpenVINO, fused": ("openvino", Plan(), "fp32"),
     "OpenVINO, fused, BF16": ("openvino", Plan(), "bf16"),
+    "ONNX Runtime, INT8": ("onnxruntime", Plan(), "int8"),
+    "OpenVINO, INT8": ("openvino", Plan(), "int8"),
 }
 
 
@@ -113,10 +118,15 @@ def turns(name: str, threads: int, shape: tuple[int, int]) -> Generator[Any, Non
 
 
 def candidate(name: str, threads: int) -> Embed:
-    """Get one candidate ready; the weights are the same for all."""
+    """Get one candidate ready; the weights are the shipped ones for all."""
     runtime, form, precision = CANDIDATES[name]
-    config = GaitPartConfig()
-    weights = draw_weights(config)
+    config, weights = load_weights(shipped_weights())
+    if precision == "int8":  # as a bundle has it
+        with tempfile.TemporaryDirectory() as folder:
+            source, out = shipped_weights(), Path(folder) / "walkers.gait"
+            target: Any = {"openvino": "cpu"}.get(runtime, runtime)
+            export(source, out, target, "int8", quantization=find_quantization(source))
+            return load(Bundle.open(out), runtime, threads, precision).embed
     if isinstance(form, Plan):
         graph = build_graph(config, weights, form).SerializeToString()
         bundle = make_bundle(config, weights, {FOLD_GRAPH: graph}, {})
@@ -133,22 +143,6 @@ def candidate(name: str, threads: int) -> Embed:
             return np.asarray(model(torch.from_numpy(silhouettes), letter=form).numpy())
 
     return embed
-
-
-def draw_weights(config: GaitPartConfig) -> Weights:
-    """Random weights that keep activations near 1; their values do not change the speed."""
-    rng = np.random.default_rng(0)
-    weights = {}
-    for name, shape in config.shapes().items():
-        inputs = (
-            np.prod(shape[1:])
-            if name.startswith("frame")
-            else shape[-2]
-            if name == "fc"
-            else np.prod(shape[2:])
-        )
-        weights[name] = rng.normal(0, (2 / inputs) ** 0.5, shape).astype(np.float32)
-    return weights
 
 
 def relative_error(embeddings: NDArray[np.float32], reference: NDArray[np.float32]) -> float:

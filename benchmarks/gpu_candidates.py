@@ -101,6 +101,7 @@ def of_torch(
 def of_tensorrt(plan: list[str], precision: str, batch: str, frames: str) -> tuple[Embed, dict[str, Any]]:
     """An engine of the shipped weights, built and held against the letter as every export is."""
     from gaitedge.bundle import Bundle
+    from gaitedge.calibration.applying import find_quantization
     from gaitedge.engines import load_target
     from gaitedge.export.exporter import export
     from gaitedge.export.graph import Plan
@@ -117,6 +118,7 @@ def of_tensorrt(plan: list[str], precision: str, batch: str, frames: str) -> tup
             precision=precision,
             plan=Plan(fconv, micro_motion),
             options=options,
+            quantization=find_quantization(shipped_weights()) if precision == "int8" else None,
         )
         engine = load_target(Bundle.open(report.path), f"tensorrt-{precision}")
     build = report.build

@@ -7,6 +7,7 @@ beside them, so that neither can hide a fault of the other.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import time
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import Engine, load
-from gaitedge.errors import InputError, MachineError, require
+from gaitedge.errors import InputError, MachineError, one_line, require
 from gaitedge.export.graph import LETTER, build_graph
 from gaitedge.manifest import Agreement, Target
 from gaitedge.profiling import draw_silhouettes
@@ -41,6 +42,7 @@ __all__ = [
     "cosines",
     "letter",
     "measure",
+    "require_runner",
 ]
 
 # Batch and frames of the silhouettes on which an engine must agree with the letter.
@@ -63,6 +65,8 @@ TOLERANCES = {
     "fp16": Tolerance(relative_error=5e-3, cosine=0.9999),
     # Eight bits of mantissa in every layer. The same networks were within 9e-3 and 0.9997.
     "bf16": Tolerance(relative_error=3e-2, cosine=0.999),
+    # Seven bits and a sign, in the layers that a calibration chooses.
+    "int8": Tolerance(relative_error=2e-1, cosine=0.98),
 }
 
 
@@ -94,25 +98,35 @@ def compare_plan(
     bundle: with the plan that `target` names; it need not be saved. Raises what compare_runners does.
     """
     require("polygraphy", "checking a TensorRT engine")
-    import tensorrt as trt
-    from polygraphy.backend.trt import EngineFromBytes, TrtRunner, get_trt_logger
+    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
-    build = target.build
-    if build is None:
+    if target.build is None:
         raise InputError(f"{bundle.path}: this target has no plan")
+    runners = [TrtRunner(EngineFromBytes(bundle.read(target.build.member)), name="TensorRT's engine")]
+    with contextlib.ExitStack() as stack:
+        if importlib.util.find_spec("pycuda") is not None:
+            from gaitedge.engines.tensorrt import TensorRTEngine
 
-    def runtime() -> trt.Runtime:
-        made = trt.Runtime(get_trt_logger())
-        if build.options.get("version_compatible"):
-            made.engine_host_code_allowed = True
-        return made
+            # Closed at the end: its memory is the next build's.
+            runners.append(as_runner(stack.enter_context(TensorRTEngine(bundle, target, "to be checked"))))
+        return compare_runners(runners, reference, target.precision, shapes)
 
-    runners = [TrtRunner(EngineFromBytes(bundle.read(build.member), runtime), name="TensorRT's engine")]
-    if importlib.util.find_spec("pycuda") is not None:
-        from gaitedge.engines.tensorrt import TensorRTEngine
 
-        runners.append(as_runner(TensorRTEngine(bundle, target, "to be checked")))
-    return compare_runners(runners, reference, target.precision, shapes)
+def require_runner() -> None:
+    """Raise MachineError where Polygraphy is there and cannot run an engine: to be told before a build."""
+    require("polygraphy", "checking a TensorRT engine")
+    from polygraphy.cuda import wrapper
+    from polygraphy.exception import PolygraphyException
+    from polygraphy.logger import G_LOGGER
+
+    try:
+        with G_LOGGER.verbosity(G_LOGGER.CRITICAL + 1):
+            wrapper()
+    except (OSError, PolygraphyException):
+        raise MachineError(
+            "checking a TensorRT engine needs CUDA's runtime, and Polygraphy finds no libcudart.so; install "
+            "CUDA's toolkit, or name its folder in LD_LIBRARY_PATH (of pip: site-packages/nvidia/cu13/lib)"
+        ) from None
 
 
 def compare_runners(
@@ -145,7 +159,7 @@ def compare_runners(
             results = Comparator.run(everyone, data_loader=feed)
             verdict = Comparator.compare_accuracy(results, comparisons=pairs, compare_func=judge)
         except PolygraphyException as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise MachineError(f"the engine was built and does not run: {reason}") from None
     worst = {name: _worst(found) for name, found in agreements.items()}
     for name, found in worst.items():
@@ -179,8 +193,9 @@ def measure(
     """How far embeddings are from those that are wanted; each [batch, parts, dim], in the same order."""
     got, expected = np.concatenate(found), np.concatenate(wanted)
     tiny = np.finfo(np.float64).tiny
-    error = np.abs(got.astype(np.float64) - expected).max() / max(np.abs(expected).max(), tiny)
-    return Agreement(reference, float(error), float(cosines(got, expected).min()))
+    with np.errstate(invalid="ignore"):  # of infinite values: they become NaN, which agrees with nothing
+        error = np.abs(got.astype(np.float64) - expected).max() / max(np.abs(expected).max(), tiny)
+        return Agreement(reference, float(error), float(cosines(got, expected).min()))
 
 
 def check_agreement(engine: str, precision: str, agreement: Agreement) -> None:
@@ -188,10 +203,12 @@ def check_agreement(engine: str, precision: str, agreement: Agreement) -> None:
     if _is_within(agreement, precision):
         return
     allowed = TOLERANCES[precision]
+    way_out = "" if precision == "fp32" else "; take a higher precision, as in --precision fp32"
     raise MachineError(
-        f"{engine} does not compute this network: its embeddings are up to "
+        f"{engine.partition(';')[0]} does not compute this network: its embeddings are up to "
         f"{agreement.relative_error:.1e} of the largest value (allowed {allowed.relative_error:.0e}) and a "
-        f"cosine of {agreement.cosine:.6f} (allowed {allowed.cosine}) from the letter's; nothing was written"
+        f"cosine of {agreement.cosine:.6f} (allowed {allowed.cosine}) from the letter's; nothing was "
+        f"written{way_out}"
     )
 
 

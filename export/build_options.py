@@ -90,6 +90,8 @@ class BuildOptions:
                 f"a workspace of {self.workspace} is no fraction of the free memory; "
                 "take one above 0, and 1 at most, as in 0.5"
             )
+        if type(self.version_compatible) is not bool:
+            raise InputError(f"version_compatible is true or false, not {self.version_compatible!r}")
         if type(self.optimization_level) is not int or not 0 <= self.optimization_level <= 5:
             raise InputError(f"an optimisation level is 0 to 5, not {self.optimization_level}")
         if self.hardware_compatibility not in get_args(HardwareCompatibility):
@@ -113,6 +115,8 @@ class BuildOptions:
     def from_json(cls, values: dict[str, Any]) -> BuildOptions:
         """Read what to_json gave. Raises InputError on anything else."""
         try:
+            if "timing_cache" in values:  # a file of this machine's, which no bundle may choose
+                raise TypeError("a bundle has no timing cache")
             ranges = {name: Range(*values[name]) for name in ("batch", "frames")}
             return cls(**{**values, **ranges})
         except (KeyError, TypeError) as error:

@@ -5,35 +5,37 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from gaitedge.bundle import FOLD_GRAPH, FRAMES_GRAPH, Bundle, check_destination, make_bundle
-from gaitedge.config import GaitPartConfig
-from gaitedge.engines import load
-from gaitedge.errors import InputError, require
-from gaitedge.export import agreement, tensorrt
-from gaitedge.export.graph import Plan, build_frame_graph, build_graph, without_functions
-from gaitedge.export.tensorrt import BuildOptions
+from gaitedge.bundle import FOLD_GRAPH, Bundle, check_destination, make_bundle
+from gaitedge.errors import InputError
+from gaitedge.export.build_options import BuildOptions
+from gaitedge.export.graph import Plan, build_graph
+from gaitedge.export.plan import GraphPrecision
+from gaitedge.export.targets import (
+    Made,
+    Model,
+    Progress,
+    build_on_gpu,
+    check_graph,
+    check_on_cpu,
+    is_bundle,
+    serialize,
+)
 from gaitedge.files import atomic_write
-from gaitedge.machine.tensorrt import lacking, require_tensorrt
-from gaitedge.manifest import Agreement, Build, Target
+from gaitedge.machine.tensorrt import lacking, require_tensorrt, version
+from gaitedge.manifest import Agreement, Build
 from gaitedge.weights import load_weights
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from gaitedge.engines import Engine
-    from gaitedge.weights import Weights
+    from gaitedge.export.quantization import Quantization
 
 __all__ = ["ExportReport", "export", "open_model", "rebuild"]
 
 TargetName = Literal["auto", "cpu", "onnxruntime", "tensorrt", "portable"]
-PrecisionName = Literal["fp32", "fp16", "bf16"]
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and of how much; 0 where that is not known."""
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 
 _DEFAULT: dict[str, PrecisionName] = {
     "cpu": "fp32",
@@ -42,9 +44,9 @@ _DEFAULT: dict[str, PrecisionName] = {
     "portable": "fp32",
 }
 _POSSIBLE = {
-    "cpu": ("fp32", "bf16"),
-    "onnxruntime": ("fp32",),
-    "tensorrt": ("fp32", "fp16", "bf16"),
+    "cpu": ("fp32", "bf16", "int8"),
+    "onnxruntime": ("fp32", "int8"),
+    "tensorrt": ("fp32", "fp16", "bf16", "int8"),
     "portable": ("fp32",),
 }
 
@@ -76,6 +78,7 @@ def export(
     plan: Plan | None = None,
     options: BuildOptions | None = None,
     progress: Progress | None = None,
+    quantization: Quantization | None = None,
 ) -> ExportReport:
     """Write a bundle, or an .onnx file alone, and check its engine before it takes its name.
 
@@ -83,48 +86,52 @@ def export(
     name that ends in .onnx gets the graph and nothing else. target: "tensorrt" builds an engine for
     this machine's GPU; "cpu" (OpenVINO) and "onnxruntime" need that engine here; "portable" does not
     (one that is there still checks the graph); "auto" is the first of them that this machine has.
-    precision: fp16 for tensorrt and fp32 for the others, if None. plan: how a TensorRT engine's or an
-    .onnx file's graph is written; its precision is `precision`. options: of a TensorRT build. progress:
-    called with each step's name. Raises WeightsError or BundleError on an unusable source or
-    destination, InputError on a choice that the target has not, MachineError where a GPU or an engine
-    is missing, lacks the precision, cannot be built, or disagrees with the letter. On any error `out`
-    stays as it was.
+    precision: fp16 for tensorrt and fp32 for the others, if None, or int8 where there is a quantization.
+    plan: how a TensorRT engine's or an .onnx file's graph is written; its precision is `precision`.
+    options: of a TensorRT build. progress: called with each step's name. quantization: of these weights,
+    for int8. Raises WeightsError or BundleError on an unusable source or destination, InputError on a
+    choice that the target has not, MachineError where a GPU or an engine is missing, lacks the precision,
+    cannot be built, or disagrees with the letter. On any error `out` stays as it was.
     """
     start = time.perf_counter()
     source, out = Path(source), Path(out)
     say = progress or _silent
-    if target not in get_args(TargetName):
-        raise InputError(f"unknown target {target!r}; there are: {', '.join(get_args(TargetName))}")
-    if precision is not None and precision not in get_args(PrecisionName):
-        raise InputError(f"unknown precision {precision!r}; there are: {', '.join(get_args(PrecisionName))}")
+    _check_names(target, precision)
     check_destination(out)
-    if out.suffix == ".onnx":
+    wanted = precision or ("int8" if quantization is not None else None)
+    if (wanted == "int8") != (quantization is not None):
+        raise InputError(
+            f"int8 needs a calibration of these weights, and {wanted} has no use for one; run: gaitedge "
+            "calibrate WEIGHTS STORE calibration.json, then export with --precision int8 --calibration "
+            "calibration.json"
+        )
+    if out.suffix.lower() == ".onnx":
         if target not in ("auto", "portable"):
             raise InputError(f"{out} is an ONNX file, which is for every target: leave out --target {target}")
-        return _export_graph(
-            source, out, dataclasses.replace(plan or Plan(), precision=precision or "fp32"), say
-        )
+        if options is not None:
+            raise InputError(f"{out} is an ONNX file, of which nothing is built: leave out a build's options")
+        return _export_graph(source, out, wanted or "fp32", plan or Plan(), quantization, say)
     chosen = _present() if target == "auto" else target
-    choice = precision or _DEFAULT[chosen]
+    choice = wanted or _DEFAULT[chosen]
     if choice not in _POSSIBLE[chosen]:
-        raise InputError(f"the target {chosen} has {' and '.join(_POSSIBLE[chosen])}, not {choice}")
+        raise InputError(f"the target {chosen} has {', '.join(_POSSIBLE[chosen])}, not {choice}")
     if chosen != "tensorrt" and (plan is not None or options is not None):
         raise InputError(f"a plan and the options of a build are for the target tensorrt, not for {chosen}")
 
-    model = _Model.read(source, say)
     if chosen == "tensorrt":
-        require_tensorrt("building a TensorRT engine")
-        graph = _checked(
-            build_graph(model.config, model.weights, dataclasses.replace(plan or Plan(), precision=choice))
-        )
-        entry, members = _build(model, graph, choice, options or BuildOptions(), say)
-        engine = None
+        module = require_tensorrt("building a TensorRT engine")
+        model = Model.read(source, say)
+        # TensorRT 8 takes scales in FP32 graphs alone, and is told by a flag that it may go lower.
+        lower: GraphPrecision = "fp32" if version(module) < (10, 0) else "fp16"
+        kind: GraphPrecision = lower if choice == "int8" else choice
+        graph = model.write(dataclasses.replace(plan or Plan(), precision=kind), quantization)
+        made = build_on_gpu(model, graph, choice, options or BuildOptions(), say, quantization)
     else:
-        entry, engine = _check_on_cpu(model, chosen, choice, say)
-        graph, members = model.graph, {}
+        model = Model.read(source, say)
+        made = check_on_cpu(model, chosen, choice, quantization, say)
     say("writing the bundle", 0, 0)
-    bundle = model.bundle({f"{chosen}-{choice}": entry}, members).save(out)
-    return _report(bundle, chosen, entry, engine, len(graph.graph.node), start)
+    bundle = model.newest(out).bundle({f"{chosen}-{choice}": made}).save(out)
+    return _report(bundle, chosen, made, start)
 
 
 def rebuild(source: Path, out: Path | None = None, progress: Progress | None = None) -> list[ExportReport]:
@@ -135,9 +142,10 @@ def rebuild(source: Path, out: Path | None = None, progress: Progress | None = N
     """
     import onnx
 
-    out = check_destination(Path(out or source))
-    say = progress or _silent
-    model = _Model.read(Path(source), say)
+    source, say = Path(source), progress or _silent
+    if out is not None:
+        check_destination(out)
+    model = Model.read(source, say)
     stale = [(name, target, target.build) for name, target in model.targets.items() if target.build]
     if model.source is None or not stale:
         where = source if model.source else f"{source} OUT.gait"
@@ -145,19 +153,16 @@ def rebuild(source: Path, out: Path | None = None, progress: Progress | None = N
             f"{source} holds no engine that was built for a device; "
             f"run: gaitedge export {where} --target tensorrt"
         )
-    built: dict[str, Target] = {}
-    members: dict[str, bytes] = {}
-    done = []
+    made: dict[str, Made] = {}
+    starts = {}
     for name, target, build in stale:
-        start = time.perf_counter()
+        starts[name] = time.perf_counter()
         graph = onnx.load_from_string(model.source.read(build.graph))
         options = BuildOptions.from_json(build.options)
-        built[name], parts = _build(model, graph, target.precision, options, say)
-        members |= parts
-        done.append((built[name], len(graph.graph.node), start))
+        made[name] = build_on_gpu(model, graph, target.precision, options, say)
     say("writing the bundle", 0, 0)
-    bundle = model.bundle(built, members).save(out)
-    return [_report(bundle, "tensorrt", entry, None, nodes, start) for entry, nodes, start in done]
+    bundle = model.newest(out or source).bundle(made).save(out or source)
+    return [_report(bundle, "tensorrt", one, starts[name]) for name, one in made.items()]
 
 
 def open_model(source: Path) -> Bundle:
@@ -166,52 +171,17 @@ def open_model(source: Path) -> Bundle:
     Raises WeightsError or BundleError where the file is neither.
     """
     source = Path(source)
-    if _is_bundle(source):
+    if is_bundle(source):
         return Bundle.open(source)
     config, weights = load_weights(source)
-    return make_bundle(config, weights, {FOLD_GRAPH: _serialize(build_graph(config, weights))}, {})
+    return make_bundle(config, weights, {FOLD_GRAPH: serialize(build_graph(config, weights))}, {})
 
 
-@dataclass(frozen=True)
-class _Model:
-    """What is exported: weights, the graphs that every bundle has, and the bundle that they come from."""
-
-    config: GaitPartConfig
-    weights: Weights
-    graph: ModelProto
-    graphs: Mapping[str, bytes]
-    source: Bundle | None
-
-    @classmethod
-    def read(cls, source: Path, say: Progress) -> _Model:
-        say("reading the weights", 0, 0)
-        bundle = Bundle.open(source) if _is_bundle(source) else None
-        config, weights = (bundle.config, bundle.weights()) if bundle else load_weights(source)
-        say("writing the graph", 0, 0)
-        graph = _checked(build_graph(config, weights))
-        frames = _checked(build_frame_graph(config, weights))
-        graphs = {FOLD_GRAPH: _serialize(graph), FRAMES_GRAPH: _serialize(frames)}
-        return cls(config, weights, graph, graphs, bundle)
-
-    @property
-    def targets(self) -> dict[str, Target]:
-        return dict(self.source.manifest.targets) if self.source else {}
-
-    def bundle(self, targets: Mapping[str, Target], members: Mapping[str, bytes]) -> Bundle:
-        """A bundle with what the source has already, these targets and these members."""
-        everything = {**self.targets, **targets}
-        kept = {
-            name: self.source.read(name)
-            for target in everything.values()
-            if target.build is not None and self.source is not None
-            for name in (target.build.graph, target.build.member)
-            if name not in members
-        }
-        return make_bundle(self.config, self.weights, {**self.graphs, **kept, **members}, everything)
-
-
-def _plan(plan: Plan | None, precision: PrecisionName) -> Plan:
-    return dataclasses.replace(plan or Plan(), precision=precision)
+def _check_names(target: str, precision: str | None) -> None:
+    if target not in get_args(TargetName):
+        raise InputError(f"unknown target {target!r}; there are: {', '.join(get_args(TargetName))}")
+    if precision is not None and precision not in get_args(PrecisionName):
+        raise InputError(f"unknown precision {precision!r}; there are: {', '.join(get_args(PrecisionName))}")
 
 
 def _present() -> str:
@@ -224,88 +194,29 @@ def _present() -> str:
     return "portable"
 
 
-def _check_on_cpu(model: _Model, target: str, precision: str, say: Progress) -> tuple[Target, Engine | None]:
-    """Compile the portable graph for this machine's CPU and hold it against the letter."""
-    names = {"cpu": "openvino", "onnxruntime": "onnxruntime", "portable": "auto"}
-    present = any(importlib.util.find_spec(name) for name in ("openvino", "onnxruntime"))
-    if target == "portable" and not present:
-        return Target("any", precision), None
-    say("building the engine", 0, 0)
-    engine = load(make_bundle(model.config, model.weights, model.graphs, {}), names[target], None, precision)
-    say("comparing it with the letter of the paper", 0, 0)
-    found = agreement.compare(engine, agreement.letter(model.config, model.weights))
-    agreement.check_agreement(engine.description, engine.precision, found)
-    return Target("any" if target == "portable" else engine.name, precision, found), engine
-
-
-def _build(
-    model: _Model, graph: ModelProto, precision: str, options: BuildOptions, say: Progress
-) -> tuple[Target, dict[str, bytes]]:
-    """Build a TensorRT engine for this machine's GPU and hold it against the letter."""
-    require_tensorrt("building a TensorRT engine")
-    require("polygraphy", "checking a TensorRT engine")
-    reference = agreement.letter(model.config, model.weights)  # what lacks shows before the long part
-    data = _serialize(without_functions(graph))
-    say("building the engine", 0, 0)
-    built = tensorrt.build(data, precision, options, say)
-    build = Build(
-        member=f"engines/tensorrt-{precision}.plan",
-        graph=f"graphs/tensorrt-{precision}.onnx",
-        device=built.device.name,
-        compute_capability=built.device.compute_capability,
-        versions=built.versions,
-        options=options.to_json(),
-        seconds=built.seconds,
-        layers=built.layers,
-        fell_back=built.fell_back,
-    )
-    members = {build.graph: data, build.member: built.plan}
-    entry = Target("tensorrt", precision, None, build)
-    say("comparing it with the letter of the paper", 0, 0)
-    trial = make_bundle(model.config, model.weights, {**model.graphs, **members}, {})
-    found = agreement.compare_plan(trial, entry, reference, _shapes(options))
-    return dataclasses.replace(entry, agreement=found), members
-
-
-def _shapes(options: BuildOptions) -> list[tuple[int, int]]:
-    """Batch and frames on which a plan is checked: corners of its profile that the letter runs in seconds."""
-    batch, frames = options.batch, options.frames
-    several = max(batch.minimum, min(batch.maximum, 4))
-    long = max(frames.minimum, min(frames.maximum, 2 * frames.optimum))
-    shapes = {
-        (batch.minimum, frames.minimum),
-        (batch.optimum, frames.optimum),
-        (several, frames.optimum),
-        (batch.minimum, long),
-    }
-    return sorted(shapes)
-
-
-def _silent(*_: object) -> None:
-    pass
-
-
-def _export_graph(source: Path, out: Path, plan: Plan, say: Progress) -> ExportReport:
+def _export_graph(
+    source: Path,
+    out: Path,
+    precision: PrecisionName,
+    plan: Plan,
+    quantization: Quantization | None,
+    say: Progress,
+) -> ExportReport:
     """Write one graph as an .onnx file, checked where a runtime is here that computes in its types."""
     start = time.perf_counter()
-    model = _Model.read(source, say)
-    graph = _checked(build_graph(model.config, model.weights, plan))
-    data = _serialize(graph)
-    found, engine = None, None
-    if plan.precision != "bf16" and importlib.util.find_spec("onnxruntime") is not None:
-        say("comparing it with the letter of the paper", 0, 0)
-        trial = make_bundle(model.config, model.weights, {FOLD_GRAPH: data}, {})
-        engine = load(trial, "onnxruntime")
-        found = agreement.compare(engine, agreement.letter(model.config, model.weights))
-        agreement.check_agreement(engine.description, plan.precision, found)
+    model = Model.read(source, say)
+    kind: GraphPrecision = "fp32" if precision == "int8" else precision
+    graph = model.write(dataclasses.replace(plan, precision=kind), quantization)
+    found, engine = check_graph(model, graph, precision, say)
+    data = serialize(graph)
     say("writing the graph", 0, 0)
     with atomic_write(out) as file:
         file.write(data)
     return ExportReport(
         path=out,
         target="portable",
-        engine=engine.description if engine else "none",
-        precision=plan.precision,
+        engine=engine,
+        precision=precision,
         agreement=found,
         nodes=len(graph.graph.node),
         seconds=time.perf_counter() - start,
@@ -313,40 +224,25 @@ def _export_graph(source: Path, out: Path, plan: Plan, say: Progress) -> ExportR
     )
 
 
-def _report(
-    bundle: Bundle, target: str, entry: Target, engine: Engine | None, nodes: int, start: float
-) -> ExportReport:
-    build = entry.build
-    described = engine.description if engine else "none"
+def _report(bundle: Bundle, target: str, made: Made, start: float) -> ExportReport:
+    build = made.target.build
+    described = (
+        made.engine.description.partition(";")[0] if made.engine else "none"
+    )  # without why it was taken
     if build is not None:
-        described = f"TensorRT {build.versions['tensorrt']} on {build.device}, {entry.precision}"
+        described = f"TensorRT {build.versions['tensorrt']} on {build.device}, {made.target.precision}"
     return ExportReport(
         path=bundle.path,
         target=target,
         engine=described,
-        precision=entry.precision,
-        agreement=entry.agreement,
-        nodes=nodes,
+        precision=made.target.precision,
+        agreement=made.target.agreement,
+        nodes=made.nodes,
         seconds=time.perf_counter() - start,
         bytes=bundle.path.stat().st_size,
         build=build,
     )
 
 
-def _is_bundle(path: Path) -> bool:
-    if path.suffix == ".gait" or not path.is_file():
-        return path.suffix == ".gait"
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _serialize(graph: ModelProto) -> bytes:
-    return bytes(graph.SerializeToString(deterministic=True))
-
-
-def _checked(graph: ModelProto) -> ModelProto:
-    """The graph, once ONNX' own checker and its shape inference have passed it."""
-    import onnx
-
-    onnx.checker.check_model(graph, full_check=True)
-    return graph
+def _silent(*_: object) -> None:
+    pass

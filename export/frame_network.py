@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig, strip_heights
+from gaitedge.export.plan import HP
 from gaitedge.export.writer import Writer
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class _FConv:
     outputs: int
     kernel: int
     pooled: bool
+    following: str
+    """What reads what it writes, as Plan.scales names it."""
+    pixels: bool = False
+    """Whether it reads the silhouettes' uint8."""
 
     @property
     def whole(self) -> tuple[int, int, int]:
@@ -45,7 +50,9 @@ def write_frame_network(
     rows: as [batch, parts·C, 1, frames], each part's row side by side with the others', or else as
     [batch, frames, parts, C].
     """
-    pixels = _pixels(writer, plan)
+    # Of several strips not: OpenVINO makes floats of uint8 that is moved.
+    exact = plan.placement == "chain" and writer.is_quantised("fconv1") and config.strips[0] == 1
+    pixels = "silhouettes" if exact else _pixels(writer, plan)
     x, folded = writer.add("Reshape", pixels, writer.shape(-1, 1, HEIGHT, WIDTH), name="frames"), 1
     channels = 1
     for layer, strips in enumerate(config.strips):
@@ -59,13 +66,15 @@ def write_frame_network(
             weight.shape[0],
             weight.shape[-1],
             config.pooled_after(layer),
+            f"fconv{layer + 2}" if layer + 1 < len(config.strips) else HP,
+            pixels=exact and layer == 0,
         )
         kernel = writer.weight(f"{fconv.name}.weight", weight, layer=fconv.name, channels=0)
         if plan.fconv == "plugin":
             x = _plugin(writer, x, kernel, fconv)
         else:
             # x is [N·folded, C, H/folded, W], strip by strip in the batch.
-            x, folded = _convolve(writer, x, kernel, fconv, folded, fold=plan.fconv == "fold")
+            x, folded = _convolve(writer, x, kernel, fconv, folded, fold=plan.fconv != "split")
             x, folded = _max_pool(writer, x, fconv, folded)
         channels = fconv.outputs
 
@@ -104,8 +113,9 @@ def _convolve(
         one = name if len(cut) == 1 else f"{name}.strip{index}"
         # Right before the convolution, though int8 could pass through cut, fold and max-pool: TensorRT's
         # builder may move the pair up, but of OpenVINO 2026.4 an int8 Reshape gives wrong numbers.
-        read = writer.activation(strip, name, one)
-        done.append(writer.conv(read, kernel, size, pads, name=one))
+        read = writer.pixels(strip, one) if fconv.pixels else writer.activation(strip, name, one)
+        found = writer.conv(read, kernel, size, pads, name=one, bias=writer.bias(f"{name}.bias", name))
+        done.append(writer.handed_on(found, name, fconv.following, one))
     x = done[0] if len(done) == 1 else writer.add("Concat", *done, name=f"{name}.join", axis=2)
     return writer.add("LeakyRelu", x, name=f"{name}.relu", alpha=SLOPE), in_batch
 
@@ -149,15 +159,22 @@ def _fold(writer: Writer, x: str, size: tuple[int, int, int], have: int, want: i
     c, h, w = size
     if have == want:
         return x
-    if max(have, want) % min(have, want):
+    if max(have, want) % min(have, want) and not writer.channels_last:
         return _fold(writer, _fold(writer, x, size, have, 1, name), size, 1, want, name)
+    whole = writer.shape(-1, c, h // want, w)
+    if writer.channels_last:
+        step = "fold" if want > have else "unfold"
+        x = writer.add("Transpose", x, name=f"{name}.{step}.last", perm=[0, 2, 3, 1])
+        x = writer.add("Reshape", x, writer.shape(-1, h // want, w, c), name=f"{name}.{step}.cut")
+        return str(writer.add("Transpose", x, name=f"{name}.{step}", perm=[0, 3, 1, 2]))
     if want > have:  # a strip's own strips come apart, then move beside it in the batch
         step, cut = "fold", writer.shape(-1, c, want // have, h // want * w)
     else:
         step, cut = "unfold", writer.shape(-1, have // want, c, h // have * w)
+        x = writer.standing(x, f"{name}.{step}.standing")
     x = writer.add("Reshape", x, cut, name=f"{name}.{step}.cut")
     x = writer.add("Transpose", x, name=f"{name}.{step}.move", perm=[0, 2, 1, 3])
-    return str(writer.add("Reshape", x, writer.shape(-1, c, h // want, w), name=f"{name}.{step}"))
+    return str(writer.add("Reshape", x, whole, name=f"{name}.{step}"))
 
 
 # HP (Eq. 2) ---------------------------------------------------------------------------------------

@@ -16,12 +16,18 @@ halves, `writer.py` the nodes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gaitedge import __version__
 from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig
+from gaitedge.errors import InputError
 from gaitedge.export.frame_network import write_frame_network
-from gaitedge.export.plan import LETTER, Plan
+from gaitedge.export.plan import LETTER, Plan, bias_shapes
 from gaitedge.export.temporal_head import write_temporal_head
 from gaitedge.export.writer import PLUGIN_DOMAIN, Writer
 from gaitedge.weights import check_weights
@@ -36,14 +42,23 @@ __all__ = ["LETTER", "Plan", "build_frame_graph", "build_graph", "without_functi
 _IR_VERSIONS = {17: 8, 19: 9, 22: 10}  # of the ONNX that brought each opset
 
 
-def build_graph(config: GaitPartConfig, weights: Weights, plan: Plan | None = None) -> ModelProto:
+def build_graph(
+    config: GaitPartConfig,
+    weights: Weights,
+    plan: Plan | None = None,
+    biases: Mapping[str, NDArray[np.float32]] | None = None,
+) -> ModelProto:
     """Write the network as an ONNX model, `silhouettes` → `embeddings`.
 
+    biases: layer -> what is added to each of its output channels, which GaitPart itself does without: a
+    correction of what rounding shifts. Names as layer_names gives them; [channels] of an FConv, [parts,
+    channels] of the others, either of them flat if need be.
     Raises WeightsError where the weights are not those of the configuration, InputError where the plan
-    has a scale for a layer that is not there, or a weight is beyond the plan's precision.
+    has a scale, or there is a bias, for a layer that is not there, a bias has another length, is not
+    finite or is for a plugin, or a weight is beyond the plan's precision.
     """
     plan = plan or Plan()
-    writer = _writer(config, weights, plan)
+    writer = _writer(config, weights, plan, biases)
     rows = plan.micro_motion != "plugin"
     features = write_frame_network(writer, config, weights, plan, rows=rows)
     embeddings = write_temporal_head(writer, config, weights, plan, features)
@@ -51,14 +66,19 @@ def build_graph(config: GaitPartConfig, weights: Weights, plan: Plan | None = No
     return _model(writer, plan, "GaitPart", embeddings, "embeddings", sizes)
 
 
-def build_frame_graph(config: GaitPartConfig, weights: Weights, plan: Plan | None = None) -> ModelProto:
+def build_frame_graph(
+    config: GaitPartConfig,
+    weights: Weights,
+    plan: Plan | None = None,
+    biases: Mapping[str, NDArray[np.float32]] | None = None,
+) -> ModelProto:
     """Write the network up to HP (Eq. 2), for frames that come one by one: `silhouettes` →
     `part_features`, float32 [batch, frames, parts, C].
 
-    Raises what build_graph does.
+    Takes and raises what build_graph does; scales and biases of later layers have no effect.
     """
     plan = plan or Plan()
-    writer = _writer(config, weights, plan)
+    writer = _writer(config, weights, plan, biases)
     features = write_frame_network(writer, config, weights, plan, rows=False)
     sizes = ("batch", "frames", config.parts, config.features)
     return _model(writer, plan, "GaitPart frames", features, "part_features", sizes)
@@ -86,10 +106,35 @@ def without_functions(model: ModelProto) -> ModelProto:
     return bare
 
 
-def _writer(config: GaitPartConfig, weights: Weights, plan: Plan) -> Writer:
+def _writer(
+    config: GaitPartConfig,
+    weights: Weights,
+    plan: Plan,
+    biases: Mapping[str, NDArray[np.float32]] | None,
+) -> Writer:
     check_weights(config, weights, "these weights")
     plan.check(config)
-    return Writer(plan)
+    return Writer(plan, _checked(config, plan, biases or {}))
+
+
+def _checked(
+    config: GaitPartConfig, plan: Plan, biases: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """The biases in the shapes of bias_shapes, or InputError."""
+    shapes = bias_shapes(config)
+    checked = {}
+    for layer, bias in biases.items():
+        if layer not in shapes:
+            raise InputError(f"no layer {layer!r} to add a bias to; there are: {', '.join(shapes)}")
+        if plan.is_in_plugin(layer):
+            raise InputError(f"{layer} is inside a plugin, which takes no bias; write it in another form")
+        array = np.asarray(bias, dtype=np.float32)
+        if array.shape != shapes[layer] and array.shape != (math.prod(shapes[layer]),):
+            raise InputError(f"the bias of {layer} is {list(array.shape)}, must be {list(shapes[layer])}")
+        if not np.isfinite(array).all():
+            raise InputError(f"the bias of {layer} holds NaN or infinite values")
+        checked[layer] = array.reshape(shapes[layer])
+    return checked
 
 
 def _model(

@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gaitedge.errors import MachineError
+from gaitedge.errors import MachineError, one_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -75,7 +75,7 @@ def read_layers(information: str) -> list[Layer]:
             found = (None, ()) if isinstance(entry, str) else (_precision(entry), _nodes(entry))
             layers.append(Layer(unique, *found))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        said = " ".join(str(error).split())
+        said = one_line(error)
         raise MachineError(f"TensorRT's engine inspector tells of no layers: {said}") from None
     return layers
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gaitedge.errors import InputError
+from gaitedge.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -40,6 +40,7 @@ _TYPES = {
 }
 _SIZES = dict(_TYPES.values())
 _BLOCK = re.compile(r"(?:part\d+\.)?(frames|pixels|fconv\d+|hp|part|mtb\d+|motion|tp|fc)(?:\.|$)")
+_MOST = 2**31 - 1  # frames in all: a runtime's limit, and beyond it ONNX' own products overflow
 # The names that are not simply written large.
 _TITLES = {"frames": "Input", "pixels": "Input", "part": "HP", "motion": "MTB1 + MTB2"}
 
@@ -89,6 +90,8 @@ class Network:
 
         if batch < 1 or frames < 1:
             raise InputError(f"a graph needs 1 sequence and 1 frame or more, not {batch} and {frames}")
+        if batch * frames > _MOST:
+            raise InputError(f"{batch} sequences of {frames} frames are more than {_MOST} frames; give fewer")
         if [value.name for value in model.graph.input] != ["silhouettes"] or not model.graph.output:
             raise InputError("the graph is none of GaitPart: its one input is not called silhouettes")
         self.nodes: list[NodeProto] = list(model.graph.node)
@@ -107,7 +110,7 @@ class Network:
         try:
             whole = shape_inference.infer_shapes(whole, strict_mode=True, data_prop=True)
         except shape_inference.InferenceError as error:
-            raise InputError(f"the graph's shapes cannot be told: {' '.join(str(error).split())}") from None
+            raise InputError(f"the graph's shapes cannot be told: {one_line(error)}") from None
 
         self.inputs = [value.name for value in whole.graph.input]
         self.outputs = [value.name for value in whole.graph.output]

@@ -9,11 +9,16 @@ from typing import Literal, get_args
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError
 
-__all__ = ["LETTER", "Plan", "layer_names"]
+__all__ = ["HP", "LETTER", "Plan", "bias_shapes", "layer_names"]
 
-FConvForm = Literal["fold", "split", "plugin"]
+FConvForm = Literal["fold", "fold_nhwc", "split", "plugin"]
 MicroMotionForm = Literal["grouped", "per_part", "plugin"]
 GraphPrecision = Literal["fp32", "fp16", "bf16"]
+EightBits = Literal["int8", "fp8"]
+Placement = Literal["inputs", "chain"]
+
+HP = "hp"
+"""What Plan.scales calls the input of horizontal pooling."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,8 @@ class Plan:
 
     fconv: FConvForm = "fold"
     """fold: the strips of an FConv become a part of the batch, and stay so as long as the number of
-    strips does; split: every strip is cut out, convolved and joined again (Fig. 3b), and so are, in
+    strips does; fold_nhwc: the same, written as the view that it is where channels come last, as they do in
+    ONNX Runtime's int8; split: every strip is cut out, convolved and joined again (Fig. 3b), and so are, in
     either, strips of unequal height; plugin: one node an FConv, its LeakyReLU and max-pool inside, and
     one for HP."""
     micro_motion: MicroMotionForm = "grouped"
@@ -34,18 +40,34 @@ class Plan:
     precision: GraphPrecision = "fp32"
     """Type of weights and activations. Silhouettes stay uint8, and embeddings float32."""
     scales: tuple[tuple[str, float], ...] = ()
-    """Layer -> scale of its input, which becomes int8: the input's largest magnitude over 127. Names as
+    """Layer -> the largest magnitude of its input over 127, of a layer to compute in eight bits. Names as
     layer_names gives them; a layer without a scale stays in `precision`. The input of fconv1 is the
-    silhouette, 0 to 255."""
+    silhouette, 0 to 255. "hp", no layer of weights, is HP's input, of use to the chain alone."""
+    eight_bits: EightBits = "int8"
+    """What the layers with a scale are computed in; fp8 is E4M3, whose largest number is 448: the scale in
+    the graph follows from the same range."""
+    placement: Placement = "inputs"
+    """Where int8 is. inputs: a Quantize/Dequantize pair right before each convolution and product, what
+    TensorRT asks for; it moves them through max-pools by itself. chain, for OpenVINO and ONNX Runtime: the
+    first convolution, if of one strip, reads the silhouettes' uint8 as it is and loses nothing; and one that
+    another layer with a scale follows writes int8 of that scale, without which ONNX Runtime computes it in
+    float. There the last FConv needs the scale of "hp"; that of mtb1.squeeze, which reads the sum of HP's
+    average and maximum, has at most twice the range and serves too."""
 
     def __post_init__(self) -> None:
         for name, choices in (
             ("fconv", get_args(FConvForm)),
             ("micro_motion", get_args(MicroMotionForm)),
             ("precision", get_args(GraphPrecision)),
+            ("eight_bits", get_args(EightBits)),
+            ("placement", get_args(Placement)),
         ):
             if (value := getattr(self, name)) not in choices:
                 raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        if self.eight_bits == "fp8" and self.precision == "fp32":
+            raise InputError("fp8 is for TensorRT, which computes it beside fp16 or bf16, not beside fp32")
+        if self.eight_bits == "fp8" and self.placement == "chain":
+            raise InputError("the chain is int8 of OpenVINO and ONNX Runtime; fp8 is placed at the inputs")
         seen: set[str] = set()
         for layer, scale in self.scales:
             if not (math.isfinite(scale) and scale > 0):
@@ -53,11 +75,15 @@ class Plan:
             if layer in seen:
                 raise InputError(f"{layer} has two scales; a layer takes one")
             seen.add(layer)
-            form = self.fconv if layer.startswith("fconv") else self.micro_motion
-            if form == "plugin" and layer != "fc":
+            if self.is_in_plugin(layer):
                 raise InputError(
                     f"{layer} is inside a plugin, which takes no scale; write it in another form"
                 )
+
+    def is_in_plugin(self, layer: str) -> bool:
+        """Whether a layer is computed by a plugin."""
+        form = self.fconv if layer.startswith("fconv") else self.micro_motion
+        return form == "plugin" and layer != "fc"
 
     @property
     def opset(self) -> int:
@@ -69,7 +95,7 @@ class Plan:
 
     def check(self, config: GaitPartConfig) -> None:
         """Raise InputError where a scale is for a layer that the network does not have."""
-        known = layer_names(config)
+        known = (*layer_names(config), HP)
         for layer, _ in self.scales:
             if layer not in known:
                 raise InputError(f"no layer {layer!r} to scale; there are: {', '.join(known)}")
@@ -84,3 +110,15 @@ def layer_names(config: GaitPartConfig) -> tuple[str, ...]:
     "mtb1.squeeze", "mtb1.excite", "mtb2.squeeze", "mtb2.excite" and "fc" in the paper's."""
     names = (name for name in config.shapes() if not name.startswith("frame."))
     return (*(f"fconv{layer + 1}" for layer in range(len(config.strips))), *names)
+
+
+def bias_shapes(config: GaitPartConfig) -> dict[str, tuple[int, ...]]:
+    """Layer -> shape of its bias, for each of layer_names: [channels] of an FConv, [parts, channels] of the
+    others."""
+    shapes = config.shapes()
+    return {
+        name: (config.channels[(int(name[5:]) - 1) // 2],)
+        if name.startswith("fconv")
+        else (config.parts, shapes[name][2 if name == "fc" else 1])
+        for name in layer_names(config)
+    }

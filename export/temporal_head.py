@@ -24,7 +24,7 @@ def write_temporal_head(
     """
     if plan.micro_motion == "per_part":
         return _per_part(writer, config, weights, features)
-    kernels = _kernels(writer, config, weights, slice(0, config.parts), "")
+    kernels = _kernels(writer, config, weights, slice(None), "")
     if plan.micro_motion == "plugin":
         pooled = _plugin(writer, config, features, kernels)
     else:
@@ -35,12 +35,14 @@ def write_temporal_head(
     # In int8 with one scale for all parts: nothing says that TensorRT takes more of a stack of matrices.
     weight = writer.weight("fc.weight", weights["fc"], layer="fc", channels=None)
     x = writer.add("MatMul", pooled, weight, name="fc.by_part")
+    if (bias := writer.bias("fc.bias", "fc", shape=(config.parts, 1, -1))) is not None:
+        x = writer.add("Add", x, bias, name="fc.corrected")
     return str(writer.add("Transpose", x, name="fc", perm=[1, 0, 2]))
 
 
 def _grouped(writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str]) -> str:
     """MTBs and TP of all parts at once, [batch, parts·C, 1, frames] → [batch, parts, C]."""
-    motion = _micro_motion(writer, config, x, kernels, config.parts, "")
+    motion = _micro_motion(writer, config, x, kernels, slice(None), "")
     pooled = _temporal_pooling(writer, config, motion, "tp")
     return str(writer.add("Reshape", pooled, writer.shape(0, config.parts, config.features), name="tp.parts"))
 
@@ -71,14 +73,17 @@ def _per_part(writer: Writer, config: GaitPartConfig, weights: Weights, rows: st
     """Every part by itself, [batch, parts·C, 1, frames] → [batch, parts, dim]."""
     embeddings = []
     for part, row in enumerate(writer.split(rows, [config.features] * config.parts, axis=1, name="part")):
-        prefix = f"part{part}."
-        kernels = _kernels(writer, config, weights, slice(part, part + 1), prefix)
-        motion = _micro_motion(writer, config, row, kernels, 1, prefix)
+        prefix, which = f"part{part}.", slice(part, part + 1)
+        kernels = _kernels(writer, config, weights, which, prefix)
+        motion = _micro_motion(writer, config, row, kernels, which, prefix)
         pooled = _temporal_pooling(writer, config, motion, f"{prefix}tp")
+        pooled = writer.add("Reshape", pooled, writer.shape(0, 1, config.features), name=f"{prefix}tp.row")
         pooled = writer.activation(pooled, "fc", f"{prefix}fc")
         weight = writer.weight(f"{prefix}fc.weight", weights["fc"][part], layer="fc", channels=1)
         embedding = writer.add("MatMul", pooled, weight, name=f"{prefix}fc")
-        embeddings.append(writer.add("Unsqueeze", embedding, writer.shape(1), name=f"{prefix}embedding"))
+        if (bias := writer.bias(f"{prefix}fc.bias", "fc", which)) is not None:
+            embedding = writer.add("Add", embedding, bias, name=f"{prefix}fc.corrected")
+        embeddings.append(embedding)
     return str(writer.add("Concat", *embeddings, name="fc", axis=1))
 
 
@@ -96,7 +101,7 @@ def _kernels(
 
 
 def _micro_motion(
-    writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str], parts: int, prefix: str
+    writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str], which: slice, prefix: str
 ) -> str:
     """The MTBs of some parts (Eq. 4 to 6, Tab. 2), [batch, parts·C, 1, frames] → the same shape."""
     motions = []
@@ -106,9 +111,11 @@ def _micro_motion(
         pads = {"kernel_shape": window, "pads": [0, template, 0, template]}
         motion = average_plus_maximum(writer, x, pads, f"{name}.template")
         if config.attention:
-            hidden = _convolve(writer, config, x, kernels, f"{mtb}.squeeze", parts, prefix)
+            squeeze, excite = f"{mtb}.squeeze", f"{mtb}.excite"
+            hidden = _convolve(writer, config, x, kernels, squeeze, which, prefix)
+            hidden = writer.handed_on(hidden, squeeze, excite, f"{prefix}{squeeze}")
             hidden = writer.add("LeakyRelu", hidden, name=f"{name}.relu", alpha=SLOPE)
-            logits = _convolve(writer, config, hidden, kernels, f"{mtb}.excite", parts, prefix)
+            logits = _convolve(writer, config, hidden, kernels, excite, which, prefix)
             attention = writer.add("Sigmoid", logits, name=f"{name}.attention")
             motion = writer.add("Mul", motion, attention, name=name)
         motions.append(motion)
@@ -123,13 +130,15 @@ def _convolve(
     x: str,
     kernels: dict[str, str],
     layer: str,
-    parts: int,
+    which: slice,
     prefix: str,
 ) -> str:
     """One Conv1d of the attention, as a 4-D one over [1, frames]."""
     name, width = f"{prefix}{layer}", config.shapes()[layer][-1]
     x = writer.activation(x, layer, name)
-    return writer.conv(x, kernels[layer], (1, width), (0, width // 2), name=name, group=parts)
+    bias = writer.bias(f"{name}.bias", layer, which)
+    group = len(range(config.parts)[which])
+    return writer.conv(x, kernels[layer], (1, width), (0, width // 2), name=name, group=group, bias=bias)
 
 
 def _temporal_pooling(writer: Writer, config: GaitPartConfig, x: str, name: str) -> str:

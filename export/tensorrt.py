@@ -8,6 +8,7 @@ raised in the main thread. That one waits, hands the progress on, and tells the 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -19,13 +20,21 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from gaitedge.config import HEIGHT, WIDTH
+from gaitedge.engines.tensorrt_contexts import contexts
 from gaitedge.errors import InputError, MachineError
 from gaitedge.export.build_options import BuildOptions, HardwareCompatibility, Range
 from gaitedge.export.inspector import fell_back, read_layers
 from gaitedge.export.timing_cache import default_cache, keep_cache, use_cache
 from gaitedge.machine.cuda_driver import CudaDevice
-from gaitedge.machine.jetson import find_jetson
-from gaitedge.machine.tensorrt import driver, free_memory, log, require_gpu, require_tensorrt
+from gaitedge.machine.tensorrt import (
+    driver,
+    free_memory,
+    log,
+    on_jetson,
+    platform,
+    require_gpu,
+    require_tensorrt,
+)
 from gaitedge.machine.tensorrt_versions import Dialect, dialect
 
 if TYPE_CHECKING:
@@ -34,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["BuildOptions", "Built", "HardwareCompatibility", "Range", "build"]
 
 WHY = "building a TensorRT engine"
-ROOT = Path("/")  # below which a Jetson is looked for
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,12 +50,20 @@ _LOOK = 0.1  # seconds
 # What TensorRT says of a failure: what to do about it.
 _REMEDIES = (
     (
-        r"out[ _]?of[ _]?memory|could not be allocated|bad_alloc|insufficient memory",
+        r"no low-precision conv kernel",
+        "no kernel for a convolution in this precision; give --micro-motion per_part or --precision fp32",
+    ),
+    (
+        r"out[ _]?of[ _]?memory|could not be allocated|bad_alloc|insufficient memory|memory is insufficient",
         "out of memory; give a smaller --workspace, or smaller maxima of --batch and --frames",
     ),
     (
         r"(sufficient|enough) workspace",
         "no kernel fits into the workspace; give a larger --workspace",
+    ),
+    (
+        r"could not find any implementation",
+        "no kernel does what one layer asks; give --micro-motion per_part or --precision fp32",
     ),
 )
 
@@ -59,7 +75,8 @@ class Built:
     plan: bytes
     device: CudaDevice
     versions: dict[str, str]
-    """"tensorrt" and "cuda" (the newest that the driver runs), as in "10.3.0" and "12.6"."""
+    """"tensorrt", "cuda" (the newest that the driver runs) and "platform", as in "10.3.0", "12.6" and
+    "linux-aarch64"."""
     layers: dict[str, str]
     """Layer -> the precision that TensorRT chose; without layers that handle nothing but indices."""
     fell_back: tuple[str, ...]
@@ -88,13 +105,19 @@ def build(
     here = dialect(module)
     if (refusal := here.refusal(precision, device)) is not None:
         raise MachineError(f"no {precision} engine can be built here: {refusal}")
-    if options.hardware_compatibility != "none" and find_jetson(ROOT) is not None:
+    if options.hardware_compatibility != "none" and on_jetson():
         raise MachineError(
             f"engines built on a Jetson run on no other GPU: TensorRT has no hardware compatibility "
             f"{options.hardware_compatibility} there; leave it at none"
         )
-    if options.timing_cache is not None and options.timing_cache.is_dir():
-        raise InputError(f"{options.timing_cache} is a folder; name the file of the timing cache")
+    cache = options.timing_cache
+    if cache is not None and cache.exists() and not cache.is_file():
+        what = "a folder" if cache.is_dir() else "a device or a pipe"
+        raise InputError(f"{cache} is {what}; name the file of the timing cache")
+    if cache is not None:  # to be told before minutes of building
+        folder = next(above for above in cache.absolute().parents if above.exists())
+        if not os.access(folder, os.W_OK):
+            raise InputError(f"{cache} cannot be written: {folder} is not writable")
     job = _Job(graph, precision, options, device, module.__version__, here)
     plan, information = _attended(job, progress or (lambda *_: None))
     layers = read_layers(information)
@@ -105,6 +128,7 @@ def build(
         versions={
             "tensorrt": module.__version__,
             "cuda": "unknown" if cuda is None else f"{cuda[0]}.{cuda[1]}",
+            "platform": platform(),
         },
         layers={layer.name: layer.precision for layer in layers if layer.precision is not None},
         fell_back=fell_back(layers, graph),
@@ -159,11 +183,11 @@ class _Job:
         monitor = self.dialect.watch(config, self._report, self.stop.is_set)
         made: trt.IHostMemory | None = builder.build_serialized_network(network, config)
         del parser, monitor  # the network's weights were the parser's
+        timings: trt.ITimingCache | None = config.get_timing_cache()
+        if timings is not None and path is not None:  # of a build that failed or was stopped too
+            self._keep(_bytes(timings.serialize()), path)
         if made is None:
             raise self._failure("cannot build the engine")
-        timings: trt.ITimingCache | None = config.get_timing_cache()
-        if timings is not None:
-            self._keep(_bytes(timings.serialize()), path)
         plan = _bytes(made)
         if self.stop.is_set():
             raise MachineError("the build was stopped")
@@ -251,9 +275,7 @@ class _Job:
         try:
             keep_cache(timings, path)
         except OSError:
-            # The engine is there, after minutes. Only who asked for the file is told that it is not.
-            if self.options.timing_cache is not None:
-                raise
+            return  # the engine counts, after minutes; build() has looked whether the file can be written
 
     def _inspect(self, plan: bytes) -> str:
         """What the inspector tells of an engine, at the optimum of its profile."""
@@ -265,8 +287,11 @@ class _Job:
         engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._failure("cannot load the engine that it has just built")
-        inspector: trt.EngineInspector = engine.create_engine_inspector()
-        context: trt.IExecutionContext | None = engine.create_execution_context()
+        inspector: trt.EngineInspector | None = engine.create_engine_inspector()
+        if inspector is None:
+            return '{"Layers": []}'
+        # Without memory, since it runs nothing: the largest shape's would lie beside what the build took.
+        context = contexts(trt, self.version).make(engine)
         if context is not None:  # without one 8.6 tells no types, which is no reason to fail
             optimum = trt.Dims([self.options.batch.optimum, self.options.frames.optimum, HEIGHT, WIDTH])
             context.set_input_shape(engine.get_tensor_name(0), optimum)

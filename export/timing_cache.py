@@ -1,13 +1,12 @@
-"""TensorRT's timings of kernels, kept between builds: the second build of a graph takes seconds."""
+"""TensorRT's timings of kernels, kept between builds, so that they need not be taken again."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaitedge.files import atomic_write
+from gaitedge.files import atomic_write, user_cache
 from gaitedge.machine.cuda_driver import CudaDevice
 
 if TYPE_CHECKING:
@@ -16,27 +15,22 @@ if TYPE_CHECKING:
 __all__ = ["default_cache", "keep_cache", "use_cache"]
 
 
-def default_cache(device: CudaDevice, version: str) -> Path:
-    """Where the timings for this GPU and this version of TensorRT lie: in the user's cache folder.
-
-    $XDG_CACHE_HOME counts where it is absolute, as its specification says; ~/.cache otherwise.
-    """
-    folder = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not folder.is_absolute():
-        folder = Path("~/.cache").expanduser()
+def default_cache(device: CudaDevice, version: str) -> Path | None:
+    """Where the timings for this GPU and this version of TensorRT lie, in the user's cache; None without."""
+    folder = user_cache("timing")
     name = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-") or "gpu"
     major, minor = device.compute_capability
-    return folder / "gaitedge" / "timing" / f"{name}-sm{major}{minor}-tensorrt-{version}.cache"
+    return folder and folder / f"{name}-sm{major}{minor}-tensorrt-{version}.cache"
 
 
-def use_cache(config: trt.IBuilderConfig, path: Path) -> None:
+def use_cache(config: trt.IBuilderConfig, path: Path | None) -> None:
     """Give a build the timings at `path`; none where there are none, or none that TensorRT takes.
 
     TensorRT itself refuses what is damaged, of another GPU or of another version; such a file is
     replaced after the build.
     """
     try:
-        data = path.read_bytes()
+        data = b"" if path is None else path.read_bytes()
     except OSError:
         data = b""  # not there yet, or not to be read: a cache saves time and nothing else
     cache: trt.ITimingCache | None = config.create_timing_cache(data)

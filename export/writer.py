@@ -20,8 +20,8 @@ __all__ = ["PLUGIN_DOMAIN", "Writer"]
 PLUGIN_DOMAIN = "gaitedge"
 """ONNX domain and TensorRT namespace of the plugin nodes."""
 
-_LEVELS = 127  # of int8 on each side of zero: symmetric, -128 is not used
-_LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
+_LARGEST_OF_8_BITS = {"int8": 127, "fp8": 448}  # symmetric: int8's -128 is not used
+_LARGEST = {"fp32": 3.4028234e38, "fp16": 65504.0, "bf16": 3.3895e38}
 
 
 class Writer:
@@ -30,12 +30,19 @@ class Writer:
     Every tensor is named after the node that makes it, and every node after its block.
     """
 
-    def __init__(self, plan: Plan, *, in_function: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        biases: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        in_function: bool = False,
+    ) -> None:
         self.nodes: list[Any] = []
         self.constants: list[TensorProto] = []
         self.functions: list[FunctionProto] = []
         self._plan = plan
         self._scales = {} if in_function else dict(plan.scales)
+        self._biases = biases or {}
         self._in_function = in_function
         self._known: set[str] = set()
 
@@ -46,6 +53,11 @@ class Writer:
 
         types = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
         return int(types[self._plan.precision])
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether strips are folded as a view of maps whose channels come last."""
+        return self._plan.fconv == "fold_nhwc"
 
     # Nodes ----------------------------------------------------------------------------------------
 
@@ -66,13 +78,14 @@ class Writer:
         *,
         name: str,
         group: int = 1,
+        bias: str | None = None,
     ) -> str:
         """A convolution with `pads` rows and columns of zeros on each side.
 
         The kernel's size is written out: TensorRT 8.6 does not read it off a weight that was int8.
         """
-        pad = [*pads, *pads]
-        return str(self.add("Conv", x, weight, name=name, kernel_shape=[*kernel], pads=pad, group=group))
+        pad, inputs = [*pads, *pads], [x, weight] if bias is None else [x, weight, bias]
+        return str(self.add("Conv", *inputs, name=name, kernel_shape=[*kernel], pads=pad, group=group))
 
     def split(self, x: str, sizes: list[int], axis: int, *, name: str) -> list[str]:
         """Cut a tensor into pieces along an axis."""
@@ -126,8 +139,8 @@ class Writer:
         return self._constant("shape." + "x".join(map(str, sizes)), np.asarray(sizes, dtype=np.int64))
 
     def weight(self, name: str, array: NDArray[np.float32], *, layer: str, channels: int | None) -> str:
-        """A weight in the plan's type. Where its layer has a scale it goes through int8, with a scale for
-        each index of the axis `channels`, or with one.
+        """A weight in the plan's type. Where its layer has a scale it goes through eight bits, with a scale
+        for each index of the axis `channels`, or with one.
 
         Raises InputError where a value is beyond the type.
         """
@@ -136,28 +149,78 @@ class Writer:
             return weight
         others = tuple(axis for axis in range(array.ndim) if axis != channels)
         largest = np.abs(array).max(axis=None if channels is None else others)
-        return self._through_int8(weight, largest / np.float32(_LEVELS), name, channels)
+        return self._through_8_bits(weight, largest / np.float32(self._levels), name, channels)
+
+    def bias(
+        self, name: str, layer: str, which: slice = slice(None), *, shape: tuple[int, ...] = (-1,)
+    ) -> str | None:
+        """A layer's bias in the plan's type, or None where it has none. It stays so where the layer is
+        quantised: TensorRT adds a float one to what int8 gives, and the others fuse it.
+
+        which: the parts whose biases are taken, of a layer that has them by part; shape: of the constant.
+        """
+        bias = self._biases.get(layer)
+        return None if bias is None else self._number(name, bias[which].reshape(shape))
+
+    def is_quantised(self, layer: str) -> bool:
+        """Whether a layer has a scale."""
+        return layer in self._scales
 
     def activation(self, x: str, layer: str, name: str) -> str:
-        """The input of a layer: through int8 where that has a scale, else as it is.
+        """The input of a layer: through eight bits where that has a scale, else as it is.
 
         name: of the node that reads it; several of one layer share its scale.
         """
         if layer not in self._scales:
             return x
-        return self._through_int8(x, np.float32(self._scales[layer]), f"{name}.input", None)
+        return self._through_8_bits(x, self._scale(layer), f"{name}.input", None)
 
-    def _through_int8(
-        self, x: str, scale: NDArray[np.float32] | np.float32, name: str, axis: int | None
-    ) -> str:
-        """Quantise and dequantise: what TensorRT takes for the order to compute in int8. The zero-point,
-        always zero, is written out: TensorRT 8.6 demands it."""
+    def pixels(self, x: str, name: str) -> str:
+        """uint8 as numbers of the plan's type, for a convolution in int8 that reads it as it is: 0 to 255
+        is what a scale of 1 gives back. name: of that convolution."""
+        inputs = (self._number("pixels.scale", np.float32(1)), self._constant("pixels.zero", np.uint8(0)))
+        return str(self.add("DequantizeLinear", x, *inputs, name=f"{name}.input.dequantize"))
+
+    def handed_on(self, x: str, layer: str, following: str, name: str) -> str:
+        """What a convolution gives, through the int8 that the layer which follows its LeakyReLU reads, where
+        the plan chains the two. Positive values are the same as without it; of the negative ones LeakyReLU
+        leaves a hundredth, so that those beyond int8 end a step or so from where they would.
+
+        name: of the convolution.
+        """
+        if self._plan.placement != "chain" or not {layer, following} <= {*self._scales}:
+            return x
+        return self._through_8_bits(x, self._scale(following), f"{name}.output", None)
+
+    def standing(self, x: str, name: str) -> str:
+        """x, past which OpenVINO moves no scale of int8, where the plan is for it: across a Reshape in which
+        channels change their place it fails. To clip at the largest number changes nothing."""
+        if self._plan.placement != "chain" or not self._scales:
+            return x
+        largest = np.float32(_LARGEST[self._plan.precision])
+        ends = (self._number("standing.from", -largest), self._number("standing.to", largest))
+        return str(self.add("Clip", x, *ends, name=name))
+
+    @property
+    def _levels(self) -> int:
+        return _LARGEST_OF_8_BITS[self._plan.eight_bits]
+
+    def _scale(self, layer: str) -> NDArray[np.float32]:
+        """Of a layer's input in the plan's eight bits; the plan gives that of int8."""
+        return np.asarray(self._scales[layer] * (_LARGEST_OF_8_BITS["int8"] / self._levels), np.float32)
+
+    def _through_8_bits(self, x: str, scale: NDArray[np.float32], name: str, axis: int | None) -> str:
+        """Quantise and dequantise: what TensorRT takes for the order to compute in eight bits. The
+        zero-point, always zero, is written out: TensorRT 8.6 demands it."""
+        from onnx import TensorProto, helper
+
+        kind = self._plan.eight_bits
         # A weight that is all zeros has no scale of its own; any does, but 0.
         small = np.finfo(np.float16 if self._plan.precision == "fp16" else np.float32).smallest_subnormal
         scale = np.asarray(np.maximum(scale, np.float32(small)), dtype=np.float32)
-        zero = self._constant(
-            "int8.zero" + "".join(f".{n}" for n in scale.shape), np.zeros(scale.shape, np.int8)
-        )
+        zero = kind + ".zero" + "".join(f".{n}" for n in scale.shape)
+        type_ = TensorProto.INT8 if kind == "int8" else TensorProto.FLOAT8E4M3FN
+        self._keep(zero, helper.make_tensor(zero, type_, scale.shape, bytes(scale.size), raw=True))
         inputs = (self._number(f"{name}.scale", scale), zero)
         place = {} if axis is None else {"axis": axis}
         x = self.add("QuantizeLinear", x, *inputs, name=f"{name}.quantize", **place)

@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gaitedge.config import GaitPartConfig
-from gaitedge.errors import BundleError, WeightsError
+from gaitedge.errors import BundleError, WeightsError, one_line
 from gaitedge.files import atomic_write, sha256
-from gaitedge.manifest import Manifest, Member, Target, one_line
+from gaitedge.manifest import Manifest, Member, Target
 from gaitedge.weights import Weights, check_weights, fingerprint, serialize_weights
 
 __all__ = [
@@ -156,6 +156,10 @@ def check_destination(path: Path) -> Path:
     path = Path(path)
     if path.is_dir():
         raise BundleError(f"{path} is a folder; name the bundle to write, as in {path / 'model.gait'}")
+    if path.exists() and not path.is_file():
+        raise BundleError(f"{path} is a device or a pipe; name the bundle to write, as in model.gait")
+    if path.suffix == ".safetensors":  # the two names in the wrong order would cost a training
+        raise BundleError(f"{path} is a name for weights; name the bundle to write, as in {path.stem}.gait")
     if not path.parent.is_dir():
         raise BundleError(f"cannot write {path}: there is no folder {path.parent}")
     return path

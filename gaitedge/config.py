@@ -131,5 +131,5 @@ class GaitPartConfig:
         try:
             values: Any = json.loads(text)
             return cls(**values)
-        except (ValueError, TypeError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise InputError(f"not a GaitPart configuration: {error}") from None

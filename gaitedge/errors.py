@@ -29,6 +29,7 @@ __all__ = [
     "SilhouetteError",
     "StoreError",
     "WeightsError",
+    "one_line",
     "require",
 ]
 
@@ -99,3 +100,8 @@ def require(name: str, why: str) -> ModuleType:
         extra = _EXTRAS.get(top)
         command = f"pip install 'gaitedge[{extra}]'" if extra else f"pip install {top}"
         raise MissingPackage(f"{why} needs {top}, which is not installed; run: {command}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, without its line breaks; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_write", "naming", "printable", "sha256", "sync_folder", "unfinished"]
+__all__ = ["atomic_write", "naming", "printable", "sha256", "sync_folder", "unfinished", "user_cache"]
 
 
 @contextlib.contextmanager
@@ -23,6 +23,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     cannot leave an empty file under it.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # to replace /dev/null takes it from all
+        raise OSError(errno.EINVAL, "a device or a pipe cannot be replaced by a file", str(path))
     with unfinished(path) as part, naming(path, part):
         with part.open("xb") as file:
             yield file
@@ -69,6 +71,18 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def user_cache(name: str) -> Path | None:
+    """This user's cache folder for `name`, which need not be there; None for a user without a home.
+
+    $XDG_CACHE_HOME or ~/.cache, as the XDG Base Directory Specification says.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (base if base.is_absolute() else Path.home() / ".cache") / "gaitedge" / name
+    except RuntimeError:
+        return None
 
 
 def printable(text: str) -> str:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from gaitedge import __version__
 from gaitedge.config import GaitPartConfig
-from gaitedge.errors import BundleError, InputError
+from gaitedge.errors import BundleError, InputError, one_line
 
-__all__ = ["PRECISIONS", "Agreement", "Build", "Manifest", "Member", "Target", "one_line"]
+__all__ = ["PRECISIONS", "Agreement", "Build", "Manifest", "Member", "Target"]
 
 FORMAT = 2  # 1 had one target a runtime, and no engines
+ENGINES = ("tensorrt", "openvino", "onnxruntime", "any")
+"""What a target may name; "any" is a portable one's."""
 PRECISIONS = ("int8", "fp8", "fp16", "bf16", "fp32")
 """The fastest first: what is taken where a bundle has one target in several."""
 
@@ -42,7 +46,8 @@ class Build:
     """The GPU's name, as its driver gives it."""
     compute_capability: tuple[int, int]
     versions: dict[str, str]
-    """"tensorrt" and "cuda" (the newest that the driver runs), as in "10.3.0" and "12.6"."""
+    """"tensorrt", "cuda" (the newest that the driver runs) and "platform", as in "10.3.0", "12.6" and
+    "linux-aarch64"."""
     options: dict[str, Any]
     """The options of the build, as gaitedge.export.tensorrt.BuildOptions.to_json gives them: a rebuild takes
     them again, and the engine reads its limits off them."""
@@ -64,6 +69,14 @@ class Target:
     """None where no engine was there to measure it."""
     build: Build | None = None
     """None where the engine is compiled when the bundle is loaded."""
+    graph: str | None = None
+    """The member that such an engine compiles; None for "graphs/fold.onnx"."""
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """What the target needs in the bundle beside what every bundle has."""
+        built = () if self.build is None else (self.build.graph, self.build.member)
+        return built if self.graph is None else (*built, self.graph)
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,16 @@ class Manifest:
             if version == 1:
                 targets = {f"{name}-{target.precision}": target for name, target in targets.items()}
             manifest = cls(config=config, members=members, targets=targets, **values)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, InputError) as error:
+            _check_text(*targets, manifest.fingerprint, manifest.written_by, manifest.created)
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            InputError,
+        ) as error:
             if isinstance(error, BundleError):
                 raise
             raise BundleError(f"manifest.json is not a GaitEdge manifest: {one_line(error)}") from None
@@ -126,23 +148,57 @@ class Manifest:
 
 
 def _target(
-    engine: str, precision: str, agreement: dict[str, Any] | None, build: dict[str, Any] | None = None
+    engine: str,
+    precision: str,
+    agreement: dict[str, Any] | None,
+    build: dict[str, Any] | None = None,
+    graph: str | None = None,
 ) -> Target:
     if precision not in PRECISIONS:
         raise InputError(f"the unknown precision {precision!r}")
+    if engine not in ENGINES:
+        raise InputError(f"the unknown engine {engine!r}")
+    if graph is not None:
+        _check_text(graph)
     return Target(
         engine,
         precision,
-        None if agreement is None else Agreement(**agreement),
+        None if agreement is None else _agreement(**agreement),
         None if build is None else _build(**build),
+        graph,
     )
 
 
 def _build(compute_capability: list[int], fell_back: list[str], **values: Any) -> Build:
     major, minor = compute_capability
-    return Build(compute_capability=(int(major), int(minor)), fell_back=tuple(fell_back), **values)
+    build = Build(compute_capability=(int(major), int(minor)), fell_back=tuple(fell_back), **values)
+    _check_text(build.member, build.graph, build.device, *build.versions, *build.versions.values())
+    layers = (*build.fell_back, *build.layers, *build.layers.values())  # by names of TensorRT's choice
+    if not all(isinstance(each, str) for each in layers):
+        raise InputError("layers that are no texts")
+    if not re.match(r"[0-9]+\.[0-9]+", build.versions.get("tensorrt", "")):
+        raise InputError(f"an engine of TensorRT {build.versions.get('tensorrt')!r}")
+    if not isinstance(build.options, dict):
+        raise InputError(f"the options {build.options!r}")
+    _check_number(build.seconds)
+    return build
 
 
-def one_line(error: Exception) -> str:
-    """An error's text without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+def _agreement(**values: Any) -> Agreement:
+    agreement = Agreement(**values)
+    _check_text(agreement.reference)
+    _check_number(agreement.relative_error, agreement.cosine)
+    return agreement
+
+
+def _check_text(*values: object) -> None:
+    """Every text is shown on a terminal: none may break its line, or give it orders."""
+    for value in values:
+        if not isinstance(value, str) or not value.isprintable():
+            raise InputError(f"{value!r:.80} where a text on one line belongs")
+
+
+def _check_number(*values: object) -> None:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"{value!r:.80} where a number belongs")

@@ -21,6 +21,7 @@ __all__ = [
     "load_weights",
     "save_weights",
     "serialize_weights",
+    "shipped_calibration",
     "shipped_weights",
 ]
 
@@ -33,6 +34,11 @@ _CONFIG_KEY = "gaitpart"
 def shipped_weights() -> Path:
     """The weights that come with the package, trained on synthetic walkers."""
     return Path(str(resources.files("gaitedge") / "assets" / "walkers.safetensors"))
+
+
+def shipped_calibration() -> Path:
+    """The calibration of these weights for int8, from the walkers that they were trained on."""
+    return shipped_weights().with_name("walkers-int8.json")
 
 
 def load_weights(path: Path) -> tuple[GaitPartConfig, Weights]:

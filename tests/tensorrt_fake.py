@@ -93,7 +93,7 @@ def fake_tensorrt(version: str) -> tuple[types.ModuleType, Recorded]:
 def _add_enums(trt: Any, major: int, minor: tuple[int, ...]) -> None:
     flags = ["TF32", "REFIT", "VERSION_COMPATIBLE", "DISABLE_TIMING_CACHE"]
     if major < 11:
-        flags = ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS", *flags]
+        flags = ["FP16", "INT8", "PREFER_PRECISION_CONSTRAINTS", *flags]
     trt.BuilderFlag = _enum("BuilderFlag", *flags)
     trt.NetworkDefinitionCreationFlag = _enum(
         "NetworkDefinitionCreationFlag",

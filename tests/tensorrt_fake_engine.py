@@ -167,7 +167,7 @@ def add_engine(trt: Any, recorded: Any, major: int) -> None:
             return self._context(managed=major >= 10 and strategy == "user managed")
 
         def _context(self, managed: bool) -> Any:
-            if managed:
+            if managed and "pycuda.driver" in sys.modules:  # the builder's inspector has no need of it
                 _gpu().call("a context")
             if len(self.contexts) >= recorded.most_contexts:
                 self._say("ERROR", "Error Code 2: OutOfMemory (Requested size was 4096 bytes.)")

@@ -155,6 +155,16 @@ def test_the_fastest_precision_is_taken_where_none_is_asked_for(path: Path) -> N
         {"build": {"member": "engines/tensorrt-fp16.plan"}},
         {"build": "built"},
         {"agreement": {"cosine": 1}},
+        {"agreement": {"reference": "x", "relative_error": "small", "cosine": 1}},
+        {"agreement": {"reference": "x", "relative_error": 1e999, "cosine": 1}},
+        {"engine": "tpu"},
+        {"graph": "\x1b[31mgraph"},
+        {"build": {**dataclasses.asdict(BUILD), "versions": {}}},
+        {"build": {**dataclasses.asdict(BUILD), "versions": ["10.3"]}},
+        {"build": {**dataclasses.asdict(BUILD), "device": "a\nb"}},
+        {"build": {**dataclasses.asdict(BUILD), "options": [1]}},
+        {"build": {**dataclasses.asdict(BUILD), "seconds": "long"}},
+        {"build": {**dataclasses.asdict(BUILD), "layers": {"fc": 16}}},
     ],
 )
 def test_a_target_that_is_none_is_refused(path: Path, change: dict[str, object]) -> None:
@@ -363,6 +373,19 @@ def test_writing_needs_a_folder_and_a_file_name(path: Path, tmp_path: Path) -> N
         bundle.save(tmp_path)
     with pytest.raises(BundleError, match=r"cannot write .*: there is no folder"):
         bundle.save(tmp_path / "absent" / "a.gait")
+
+
+def test_writing_replaces_no_device_no_pipe_and_no_weights(path: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(path)
+    pipe, weights = tmp_path / "pipe.gait", tmp_path / "trained.safetensors"
+    os.mkfifo(pipe)
+    weights.write_bytes(b"weeks of training")
+    with pytest.raises(BundleError, match="is a device or a pipe; name the bundle to write"):
+        bundle.save(pipe)
+    with pytest.raises(BundleError, match=r"is a name for weights; .* as in trained\.gait"):
+        bundle.save(weights)
+    assert pipe.is_fifo()
+    assert weights.read_bytes() == b"weeks of training"
 
 
 def test_reading_does_not_touch_the_file_again(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gaitedge.files import atomic_write, naming, printable, sha256
+from gaitedge.files import atomic_write, naming, printable, sha256, user_cache
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -59,6 +59,30 @@ def test_a_name_that_is_too_long_is_named_as_it_was_given(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="too long") as caught, atomic_write(path):
         pass
     assert caught.value.filename == str(path)
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """Root could: and nobody on the machine had /dev/null any more."""
+    os.mkfifo(tmp_path / "pipe")
+    path = tmp_path / "pipe"
+    with pytest.raises(OSError, match="a device or a pipe cannot be replaced") as caught, atomic_write(path):
+        pass
+    assert caught.value.filename == str(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("timing") == tmp_path / "gaitedge" / "timing"
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")  # which its specification says to pass over
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_cache("timing") == tmp_path / "home" / ".cache" / "gaitedge" / "timing"
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)  # as in a container for a user whom it does not know
+    assert user_cache("timing") is None
 
 
 def test_what_cannot_be_printed_is_spelt_out() -> None:

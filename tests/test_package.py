@@ -27,7 +27,10 @@ OPTIONAL = (
 # PyTorch's own rooms; everything else is what a device runs.
 NEED_PYTORCH = {
     "gaitedge.model",
-    *(f"gaitedge.training.{name}" for name in ("distributed", "judging", "loop", "losses", "trainer")),
+    *(
+        f"gaitedge.training.{name}"
+        for name in ("distributed", "judging", "loop", "losses", "quantization", "trainer")
+    ),
 }
 
 

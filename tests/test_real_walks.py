@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gaitedge.calibration.applying import find_quantization
 from gaitedge.data.preparation import Preparation, prepare
 from gaitedge.data.store import Store
+from gaitedge.evaluation.agreement import verify_targets
 from gaitedge.export.exporter import export
 from gaitedge.people.recognizer import Identified, Recognizer
 from gaitedge.weights import shipped_weights
@@ -38,11 +40,25 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Preparation, Pat
 
 
 @pytest.fixture(scope="module")
-def walks(prepared: tuple[Preparation, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Identified]:
-    """Every walk that is not enrolled, identified."""
-    folder, (_, path) = tmp_path_factory.mktemp("box"), prepared
-    export(shipped_weights(), folder / "walkers.gait")
-    recognizer = Recognizer(folder / "walkers.gait", folder / "people.db")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights as a bundle, in FP32 and INT8."""
+    path = tmp_path_factory.mktemp("box") / "walkers.gait"
+    export(shipped_weights(), path, "cpu")
+    export(path, path, "cpu", "int8", quantization=find_quantization(path))
+    return path
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def walks(
+    request: pytest.FixtureRequest,
+    box: Path,
+    prepared: tuple[Preparation, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[Identified]:
+    """Every walk that is not enrolled, identified in a precision."""
+    folder, (_, path) = tmp_path_factory.mktemp("people"), prepared
+    recognizer = Recognizer(box, folder / "people.db", precision=request.param)
+    print(f"\n{recognizer.engine.description}")
     names = {(sequence.subject, sequence.condition) for sequence in Store(path).sequences}
     gallery = sorted(name for name in names if name[0] in ENROLLED and name[1] in GALLERY)
     recognizer.enroll([f"{path}:{subject}/{condition}" for subject, condition in gallery])
@@ -63,6 +79,18 @@ def test_every_sequence_comes_through(prepared: tuple[Preparation, Path]) -> Non
     # Aligned: every silhouette reaches from the first row to the last.
     assert np.asarray(store.frames[:, 0].any(axis=1)).mean() > 0.99
     assert np.asarray(store.frames[:, 63].any(axis=1)).mean() > 0.99
+
+
+def test_int8_embeds_real_walks_as_fp32_does(box: Path, prepared: tuple[Preparation, Path]) -> None:
+    """By a calibration that has seen synthetic walkers alone."""
+    _, found = verify_targets(box, prepared[1], "cpu-fp32,cpu-int8")
+    assert found.distance is not None
+    print(
+        f"\nINT8 against FP32, {found.sequences} real walks: mean cosine {found.mean_cosine:.6f}, smallest "
+    )
+    print(f"{found.minimum_cosine:.6f}; largest change of a distance {found.distance.change:.4f}")
+    assert found.sequences == 297
+    assert found.mean_cosine >= 0.995
 
 
 def test_enrolled_people_are_told_apart(walks: list[Identified]) -> None:

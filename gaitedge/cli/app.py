@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gaitedge import __version__
-from gaitedge.cli import data, evaluation, machine, models, opengait, people, training
+from gaitedge.cli import calibration, data, evaluation, machine, models, opengait, people, training
 from gaitedge.cli.console import Group
 
 __all__ = ["app"]
@@ -45,6 +45,7 @@ app.command(rich_help_panel="Models")(training.train)
 app.command(rich_help_panel="Models")(training.ablate)
 app.command("eval", rich_help_panel="Models")(evaluation.evaluate)
 app.command("import-opengait", rich_help_panel="Models")(opengait.import_opengait)
+app.command(rich_help_panel="Models")(calibration.calibrate)
 app.command(rich_help_panel="Models")(models.export)
 app.command(rich_help_panel="Models")(models.inspect)
 app.command(rich_help_panel="Models")(evaluation.verify)

@@ -28,9 +28,12 @@ class Progress(Protocol):
 
 
 __all__ = [
+    "BundleArgument",
+    "EngineOption",
     "Group",
     "Json",
     "ModelArgument",
+    "PrecisionOption",
     "print_json",
     "print_lines",
     "progress_bar",
@@ -43,8 +46,17 @@ __all__ = [
 ModelArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="WEIGHTS|BUNDLE", help="A file, or walkers for the weights that come with GaitEdge."
+        metavar="WEIGHTS|BUNDLE",
+        help="A file, or walkers for the weights that come with GaitEdge.",
+        readable=False,  # what cannot be read is told by whoever reads it
     ),
+]
+
+BundleArgument = Annotated[Path, typer.Argument(help="A .gait bundle.", readable=False)]
+
+EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")]
+PrecisionOption = Annotated[
+    str | None, typer.Option(help="fp32, fp16, bf16 or int8; as exported by default.")
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -120,11 +132,11 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 
 def say(text: str = "") -> None:
-    """Print text on stdout; rich markup is understood, and no line is broken that need not be."""
+    """Print text on stdout, bracketed names and all; no line is broken that need not be."""
     from rich.console import Console
 
     with naming(_STDOUT):
-        Console(soft_wrap=True, highlight=False).print(text)
+        Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def print_lines(lines: Iterable[str]) -> None:

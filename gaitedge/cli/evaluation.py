@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gaitedge.cli.console import Json, ModelArgument, print_json, progress_bar, say, shipped, table
+from gaitedge.cli.console import (
+    BundleArgument,
+    EngineOption,
+    Json,
+    ModelArgument,
+    PrecisionOption,
+    print_json,
+    progress_bar,
+    say,
+    shipped,
+    table,
+)
 from gaitedge.files import printable
 
 if TYPE_CHECKING:
@@ -32,8 +43,8 @@ def evaluate(
     shuffled: Annotated[
         bool, typer.Option("--shuffled", help="Put the frames of each walk in a random order (Tab. 7).")
     ] = False,
-    engine: Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16; as exported by default.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="OUT.md", help="Write the tables here too.")
     ] = None,
@@ -76,16 +87,14 @@ def evaluate(
 
 
 def _print_tables(result: Evaluation, heading: str) -> None:
-    from rich.markup import escape
-
     from gaitedge.evaluation import reports
 
-    say(f"{escape(heading)}: {reports.counts(result)}")
+    say(f"{heading}: {reports.counts(result)}")
     _print(reports.tables(result))
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A .gait bundle.")],
+    bundle: BundleArgument,
     store: Annotated[Path, typer.Argument(help="Store of walks to compare on.")],
     targets: Annotated[
         str | None,

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gaitedge.cli.console import Json, print_json, progress_bar, say, table
+from gaitedge.cli.console import (
+    BundleArgument,
+    EngineOption,
+    Json,
+    PrecisionOption,
+    print_json,
+    progress_bar,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,12 +81,12 @@ def demo(
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="A .gait bundle.")],
+    bundle: BundleArgument,
     batch: Annotated[str, typer.Option(help="Sequences at once, as in 1,4.")] = "1",
     frames: Annotated[str, typer.Option(help="Frames of each, as in 30,60.")] = "30",
     seconds: Annotated[float, typer.Option(min=0.01, help="To measure each shape for.")] = 3.0,
-    engine: Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16; as exported by default.")] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")] = None,
     json: Json = False,
 ) -> None:

@@ -50,10 +50,15 @@ def export(
         typer.Option(help="auto: a GPU if there is one, else this CPU. cpu: OpenVINO."),
     ] = "auto",
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16"] | None,
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
         typer.Option(
-            help="fp16 for tensorrt, fp32 for the others by default; bf16 needs a device that has it."
+            help="fp16 for tensorrt, fp32 for the others by default; bf16 needs a device that has it, int8 a "
+            "calibration."
         ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="What gaitedge calibrate wrote, for int8; a bundle keeps its own.", metavar="FILE"),
     ] = None,
     fconv: FConv = None,
     micro_motion: MicroMotion = None,
@@ -103,6 +108,7 @@ def export(
 
     From a bundle: one target of it is added or replaced.
     """
+    from gaitedge.calibration.applying import find_quantization
     from gaitedge.export import exporter
     from gaitedge.export.graph import Plan
     from gaitedge.export.tensorrt import BuildOptions, Range
@@ -119,7 +125,7 @@ def export(
     build = {name: value for name, value in given.items() if value is not None}
     forms: dict[str, Any] = {"fconv": fconv, "micro_motion": micro_motion}
     plan = {name: value for name, value in forms.items() if value is not None}
-    if rebuild and (build or plan or precision or target != "auto"):
+    if rebuild and (build or plan or precision or calibration or target != "auto"):
         raise typer.BadParameter(
             "builds as the bundle's engines were built; give no option beside it", param_hint="--rebuild"
         )
@@ -130,6 +136,8 @@ def export(
         def progress(name: str, done: int, total: int) -> None:
             update(done, total, name)
 
+        int8 = precision == "int8" or calibration is not None
+        quantization = find_quantization(shipped(source), calibration) if int8 else None
         if rebuild:
             reports = exporter.rebuild(source, out, progress)
         else:
@@ -141,6 +149,7 @@ def export(
                 Plan(**plan) if plan else None,
                 BuildOptions(**build) if build else None,
                 progress,
+                quantization,
             )
             reports = [report]
     if json:

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gaitedge.cli.console import Group, Json, print_json, progress_bar, say, table
+from gaitedge.cli.console import (
+    BundleArgument,
+    EngineOption,
+    Group,
+    Json,
+    print_json,
+    progress_bar,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
     from gaitedge.people.recognizer import Identified
 
 __all__ = ["enroll", "gallery", "identify"]
 
-BundleArgument = Annotated[Path, typer.Argument(help="A .gait bundle.")]
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's file.")]
 SourceArgument = Annotated[
     str,
@@ -23,7 +31,6 @@ SourceArgument = Annotated[
         "with * and ? for several walks, as in 'walks:007/nm-*/090'."
     ),
 ]
-EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")]
 
 
@@ -106,7 +113,7 @@ def _one(walk: Identified) -> None:
     best = found.matches[0]
     limit = "no threshold set" if found.threshold is None else f"threshold {found.threshold:.4f}"
     name = "unknown" if found.unknown else best.subject
-    say(f"[bold]{name}[/bold]  distance {best.distance:.4f}, {limit}; {walk.frames} frames of {walk.source}")
+    say(f"{name}  distance {best.distance:.4f}, {limit}; {walk.frames} frames of {walk.source}")
     rows = [
         [rank, match.subject, f"{match.distance:.4f}", match.condition, match.view]
         for rank, match in enumerate(found.matches, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gaitedge.cli.console import Json, print_json, say, table, training_progress
+from gaitedge.cli.console import Json, print_json, say, shipped, table, training_progress
 
 if TYPE_CHECKING:
     from gaitedge.data.store import Store
@@ -35,6 +35,21 @@ PrecisionOption = Annotated[
     typer.Option(help="Of forward and backward; auto takes the fastest."),
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Of the weights and the batches.")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="WEIGHTS",
+        help="Start from this file instead of random weights, or from walkers, those of GaitEdge.",
+    ),
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Fine-tune --weights for INT8 with the ranges of this calibration of theirs, at a low "
+        "--learning-rate; RUN/calibration.json is that of the new weights.",
+    ),
+]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
 WorkersOption = Annotated[int | None, typer.Option(min=0, help="Processes that prepare batches.")]
 EvaluateOption = Annotated[
@@ -47,6 +62,8 @@ def train(
     store: StoreArgument,
     run: Annotated[Path, typer.Argument(help="Folder of the training; a stopped one goes on there.")],
     preset: PresetOption = "casia-b",
+    weights: WeightsOption = None,
+    calibration: CalibrationOption = None,
     subjects: SubjectsOption = None,
     iterations: IterationsOption = None,
     batch: BatchOption = None,
@@ -74,8 +91,13 @@ def train(
     from gaitedge.data.store import Store
     from gaitedge.training import loop
     from gaitedge.training.presets import PRESETS
+    from gaitedge.training.runs import CALIBRATION
+    from gaitedge.training.starting import Start
 
     data, chosen = Store(store), PRESETS[preset]
+    if calibration is not None and weights is None:
+        raise InputError("--calibration is of some weights: add them, as in --weights gait.safetensors")
+    start = Start.read(shipped(weights), calibration) if weights is not None else None
     recipe = chosen.recipe.changed(
         batch,
         iterations=iterations,
@@ -100,13 +122,17 @@ def train(
         evaluate_on=_those("--evaluate-on", evaluate_on, test, data) if evaluate_every else test,
     )
     with training_progress(_first()) as report:
-        done = loop.train(data, run, recipe, chosen.config, who, options, report)
+        done = loop.train(data, run, recipe, chosen.config, who, options, report, start=start)
     if not _first():
         return
     if json:
         print_json(done)
     else:
         say(f"{done.weights}: {done.iterations} iterations, {_line(done.figures)}")
+        if calibration is not None:
+            say(
+                f"for INT8: gaitedge export {done.weights} --precision int8 --calibration {run / CALIBRATION}"
+            )
 
 
 def ablate(

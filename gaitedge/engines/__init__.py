@@ -14,7 +14,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge.bundle import Bundle
+from gaitedge.bundle import FOLD_GRAPH, Bundle
 from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig
 from gaitedge.errors import BundleError, InputError, MachineError, MissingPackage, SilhouetteError
 from gaitedge.machine.cpu import usable_cores
@@ -24,7 +24,7 @@ from gaitedge.manifest import PRECISIONS
 __all__ = ["Embedder", "Engine", "EngineName", "check_batch", "embed_all", "load", "load_target"]
 
 EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
-_CPU_ENGINES = {"openvino": ("fp32", "bf16"), "onnxruntime": ("fp32",)}  # and the precisions that they know
+_CPU_ENGINES = {"openvino": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32", "int8")}
 
 # Activations take about 0.9 MB a frame. Past a few hundred frames a larger batch gains nothing.
 _FRAMES_A_CALL = 480
@@ -78,6 +78,8 @@ class Choice:
     """Whether the caller insists on the precision, or the bundle merely proposes it."""
     why: str
     """Why this engine was taken."""
+    graph: str = FOLD_GRAPH
+    """The bundle's member that it compiles."""
 
     def settle(self, runtime: str, cpu: str | None, possible: bool, lacking: str) -> tuple[str, str]:
         """The precision to run in, and the engine's description.
@@ -210,15 +212,25 @@ def _of_the_cpu(bundle: Bundle) -> tuple[str, str]:
 
 def _on_cpu(bundle: Bundle, engine: str, threads: int | None, precision: str | None, why: str) -> Engine:
     possible = _CPU_ENGINES[engine]
-    exported = bundle.manifest.target("cpu")
+    if precision is not None and precision not in possible:
+        raise MachineError(f"{engine} runs in {', '.join(possible)}, not in {precision}")
+    # What was exported for one of them is a graph that both can run.
+    names = ("cpu", "onnxruntime") if engine == "openvino" else ("onnxruntime", "cpu")
+    targets = [found for name in names if (found := bundle.manifest.target(name, precision)) is not None]
+    exported = targets[0] if targets else None
+    chosen = precision or (exported.precision if exported else "fp32")
+    if chosen == "int8" and (exported is None or exported.graph is None):
+        raise BundleError(
+            f"{bundle.path} holds no int8 graph; run: gaitedge export {bundle.path} --precision int8 "
+            "--calibration calibration.json"
+        )
     choice = Choice(
         threads or usable_cores(),
-        precision or (exported.precision if exported else "fp32"),
+        chosen,
         asked=precision is not None,
         why=why,
+        graph=exported.graph if exported and exported.graph else FOLD_GRAPH,
     )
-    if choice.asked and precision not in possible:
-        raise MachineError(f"{engine} runs in {' or '.join(possible)}, not in {precision}")
     if engine == "openvino":
         from gaitedge.engines.openvino import OpenVINOEngine
 

@@ -14,7 +14,7 @@ import os
 import stat
 from pathlib import Path
 
-from gaitedge.files import atomic_write
+from gaitedge.files import atomic_write, user_cache
 
 __all__ = ["keep", "recall"]
 
@@ -26,7 +26,7 @@ def recall(key: str) -> bytes | None:
 
     key: hexadecimal digits that tell apart whatever a blob depends on.
     """
-    folder = _folder()
+    folder = user_cache("openvino")
     if folder is None:
         return None
     path = folder / f"{key}.blob"
@@ -48,7 +48,7 @@ def recall(key: str) -> bytes | None:
 
 def keep(key: str, blob: bytes) -> None:
     """Keep a blob for recall(), in place of the one that was used longest ago where there are many."""
-    folder = _folder()
+    folder = user_cache("openvino")
     if folder is None:
         return
     with contextlib.suppress(OSError):  # no room, or no right to write: the next start compiles again
@@ -61,15 +61,6 @@ def keep(key: str, blob: bytes) -> None:
         # Whatever a killed process left unfinished grows old and goes too.
         for old in sorted(folder.iterdir(), key=_last_used)[:-KEPT]:
             old.unlink(missing_ok=True)
-
-
-def _folder() -> Path | None:
-    """Where the blobs lie: $XDG_CACHE_HOME or ~/.cache, as the XDG Base Directory Specification says."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        return (base if base.is_absolute() else Path.home() / ".cache") / "gaitedge" / "openvino"
-    except RuntimeError:  # a user without a home
-        return None
 
 
 def _private(status: os.stat_result) -> bool:

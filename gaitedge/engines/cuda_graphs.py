@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from gaitedge.errors import MachineError
+from gaitedge.errors import MachineError, one_line
 
 __all__ = ["Graph", "find_driver", "record"]
 
@@ -25,7 +25,7 @@ def find_driver() -> tuple[Any, str]:
             return importlib.import_module(name), ""
         except ImportError as error:  # noqa: PERF203  # of two
             if not isinstance(error, ModuleNotFoundError) or not name.startswith(error.name or name):
-                reason = f"cuda-python cannot be imported: {' '.join(str(error).split())}"
+                reason = f"cuda-python cannot be imported: {one_line(error)}"
     return None, reason
 
 
@@ -74,7 +74,10 @@ def record(driver: Any, stream: int, work: Callable[[], None]) -> Graph:
 
 
 def _call(driver: Any, name: str, *arguments: Any) -> list[Any]:
-    error, *results = list(getattr(driver, name)(*arguments))
+    try:
+        error, *results = list(getattr(driver, name)(*arguments))
+    except RuntimeError as missing:  # cuda-python is newer than the driver
+        raise MachineError(f"the GPU's driver lacks {name}: {missing}") from None
     if error != driver.CUresult.CUDA_SUCCESS:
         raise MachineError(f"the GPU failed: {name} gives {getattr(error, 'name', error)}")
     return results

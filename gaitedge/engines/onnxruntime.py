@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import Choice, check_batch
-from gaitedge.errors import BundleError, require
+from gaitedge.errors import BundleError, one_line, require
 from gaitedge.machine.cpu import cpu_model
 
 __all__ = ["OnnxRuntimeEngine"]
@@ -30,7 +30,7 @@ class OnnxRuntimeEngine:
         self.precision, self.description = choice.settle(
             f"ONNX Runtime {runtime.__version__}",
             cpu_model(),
-            possible=choice.precision == "fp32",
+            possible=choice.precision != "bf16",
             lacking="ONNX Runtime has no BF16 on the CPU",
         )
         runtime.disable_telemetry_events()
@@ -42,7 +42,7 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         try:
             session = runtime.InferenceSession(
-                bundle.read(FOLD_GRAPH), options, providers=["CPUExecutionProvider"]
+                bundle.read(choice.graph), options, providers=["CPUExecutionProvider"]
             )
         except (
             failures.Fail,
@@ -52,13 +52,13 @@ class OnnxRuntimeEngine:
             failures.NotImplemented,
             failures.RuntimeException,
         ) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{bundle.path}: ONNX Runtime cannot use {FOLD_GRAPH}: {reason}") from None
+            reason = one_line(error)
+            raise BundleError(f"{bundle.path}: ONNX Runtime cannot use {choice.graph}: {reason}") from None
         self.config, self.fingerprint = bundle.config, bundle.fingerprint
         found = [list(port.shape[-2:]) for port in (*session.get_inputs(), *session.get_outputs())]
         wanted = [[HEIGHT, WIDTH], [self.config.parts, self.config.embedding_dim]]
         if found != wanted:
-            raise BundleError(f"{bundle.path}: {FOLD_GRAPH} maps {found}, its manifest's network {wanted}")
+            raise BundleError(f"{bundle.path}: {choice.graph} maps {found}, its manifest's network {wanted}")
         self._session = session
 
     def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import Choice, blobs, check_batch
-from gaitedge.errors import BundleError, require
+from gaitedge.errors import BundleError, one_line, require
 from gaitedge.files import sha256
 from gaitedge.machine.cpu import cpu_features
 
 __all__ = ["OpenVINOEngine"]
 
 # OpenVINO's own choice is BF16 wherever the processor has it, so the precision is always set.
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -46,33 +45,35 @@ class OpenVINOEngine:
         openvino, core = _import(), _core()
         # Without the instructions OpenVINO converts back and forth, which is slower than FP32.
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = able and not _BF16_FEATURES.isdisjoint(cpu_features())
         self.precision, self.description = choice.settle(
             f"OpenVINO {openvino.__version__.partition('-')[0]}",
             core.get_property("CPU", "FULL_DEVICE_NAME"),
-            possible=choice.precision == "fp32" or (able and not _BF16_FEATURES.isdisjoint(cpu_features())),
+            possible=choice.precision != "bf16" or able,
             lacking="this processor has no BF16 instructions",
         )
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            # Of an int8 graph too: for the layers that it leaves in floating point.
+            "INFERENCE_PRECISION_HINT": "bf16" if able and self.precision != "fp32" else "f32",
             "INFERENCE_NUM_THREADS": choice.threads,
             # Two processes would pin their threads to the same cores; alone it gains nothing.
             "ENABLE_CPU_PINNING": False,
         }
-        key = _key(core, openvino.__version__, bundle, settings)
+        key = _key(core, openvino.__version__, bundle, choice.graph, settings)
         try:
             compiled = _recalled(core, key, settings)
             kept = compiled is not None
             if compiled is None:
-                compiled = core.compile_model(core.read_model(bundle.read(FOLD_GRAPH)), "CPU", settings)
+                compiled = core.compile_model(core.read_model(bundle.read(choice.graph)), "CPU", settings)
             found = [str(port.partial_shape) for port in (*compiled.inputs, *compiled.outputs)]
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{bundle.path}: OpenVINO cannot use {FOLD_GRAPH}: {reason}") from None
+            reason = one_line(error)
+            raise BundleError(f"{bundle.path}: OpenVINO cannot use {choice.graph}: {reason}") from None
         self.config, self.fingerprint = bundle.config, bundle.fingerprint
         wanted = [f"[?,?,{HEIGHT},{WIDTH}]", f"[?,{self.config.parts},{self.config.embedding_dim}]"]
         if found != wanted:
-            raise BundleError(f"{bundle.path}: {FOLD_GRAPH} maps {found}, its manifest's network {wanted}")
+            raise BundleError(f"{bundle.path}: {choice.graph} maps {found}, its manifest's network {wanted}")
         # One request behind a lock: two walks at once would only share the same cores.
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
@@ -90,9 +91,9 @@ class OpenVINOEngine:
             return np.array(self._request.get_output_tensor(0).data, np.float32)
 
 
-def _key(core: Any, version: str, bundle: Bundle, settings: dict[str, Any]) -> str | None:
+def _key(core: Any, version: str, bundle: Bundle, member: str, settings: dict[str, Any]) -> str | None:
     """What a blob depends on, as one number; None where the bundle's are not kept."""
-    graph = bundle.manifest.members.get(FOLD_GRAPH)
+    graph = bundle.manifest.members.get(member)
     if graph is None or bundle.manifest.target("cpu") is None:
         return None
     processor = [core.get_property("CPU", "FULL_DEVICE_NAME"), *sorted(cpu_features())]

@@ -18,8 +18,8 @@ from gaitedge.engines import check_batch
 from gaitedge.engines.cuda_memory import gpu
 from gaitedge.engines.tensorrt_contexts import contexts
 from gaitedge.engines.tensorrt_slots import INPUT, OUTPUT, Plan, Slots, complaint
-from gaitedge.errors import BundleError, InputError, MachineError, require
-from gaitedge.machine.tensorrt import log, require_gpu, require_tensorrt, why_unfit
+from gaitedge.errors import BundleError, InputError, MachineError
+from gaitedge.machine.tensorrt import log, require_gpu, require_library, require_tensorrt, why_unfit
 from gaitedge.manifest import Build, Target
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TensorRTEngine:
                 f"{path} holds no TensorRT engine; run: gaitedge export {path} --target tensorrt"
             )
         device, module = require_gpu(_WHY), require_tensorrt(_WHY)
-        require("pycuda.driver", _WHY)
+        require_library("pycuda.driver", _WHY)
         unfit = why_unfit(build, device, module.__version__)
         if unfit is not None:
             raise BundleError(
@@ -78,7 +78,7 @@ class TensorRTEngine:
             lowest, usual, highest = (_tuple(dims) for dims in engine.get_tensor_profile_shape(INPUT, 0))
         self._batch, self._frames = zip(lowest[:2], usual[:2], highest[:2], strict=True)
         size = (self.config.parts, self.config.embedding_dim)
-        self._plan = Plan(runtime, engine, contexts(module), size, way_out)
+        self._plan = Plan(runtime, engine, contexts(module, build.versions["tensorrt"]), size, way_out)
         self._slots = Slots(self._plan, in_flight)
         # At the exit too: before TensorRT and pycuda are torn down, in whatever order.
         self._end = weakref.finalize(self, self._slots.close)

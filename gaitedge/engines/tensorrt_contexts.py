@@ -5,7 +5,7 @@ contexts of a slot run one after the other and share one piece of memory for the
 makes it no larger than the shapes that came, where TensorRT by itself takes what its profile's largest
 shape needs, and running out of it an error that can be told.
 
-                    8.6                                             10.x and 11.x
+                    8.6, and its compatible plans in 10.x           10.x and 11.x
 contexts            create_execution_context_without_device_memory  USER_MANAGED
 their memory        for the largest shape of the profile            for the shapes that are set
 giving it           device_memory, an address                       set_device_memory, with its size
@@ -41,8 +41,8 @@ class Contexts:
         raise NotImplementedError
 
 
-class _Eight(Contexts):
-    """8.6."""
+class _EightTen(Contexts):
+    """8.6; and 10.x with a plan of 8.6, which brings that one's runtime."""
 
     def make(self, engine: trt.ICudaEngine) -> trt.IExecutionContext | None:
         return engine.create_execution_context_without_device_memory()
@@ -69,6 +69,10 @@ class _TenEleven(Contexts):
         context.set_device_memory(address, size)
 
 
-def contexts(module: ModuleType) -> Contexts:
-    """Those of the TensorRT that is installed."""
-    return _Eight() if version(module)[0] == 8 else _TenEleven()
+def contexts(module: ModuleType, built: str) -> Contexts:
+    """Those that both the TensorRT that is installed and the one that built the plan know.
+
+    A version-compatible plan brings the runtime that it was built with, and what that one does not know
+    cannot be asked of it. built: the version, as in "8.6.1".
+    """
+    return _EightTen() if version(module)[0] == 8 or built.startswith("8.") else _TenEleven()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.data.splits import choose_subjects
 from gaitedge.data.store import Store
-from gaitedge.engines import Embedder, embed_all, load, load_target
+from gaitedge.engines import Embedder, Engine, embed_all, load, load_target
 from gaitedge.errors import InputError
 from gaitedge.evaluation.evaluating import Progress, Walks, evaluate_embeddings
 from gaitedge.evaluation.protocols import PROTOCOLS, Walk, choose_protocol, select
@@ -152,10 +152,18 @@ def verify_targets(
         else:
             engines.append(load(opened) if name == "auto" else load_target(opened, name))
     first, second = (
-        f"{engine.name}-{engine.precision}" if name == "auto" else name
+        _target_of(opened, engine) if name == "auto" else name
         for name, engine in zip(names, engines, strict=True)
     )
     return (first, second), verify(engines[0], engines[1], data, subjects, protocol, progress)
+
+
+def _target_of(bundle: Bundle, engine: Engine) -> str:
+    """The name of the target that an engine runs; what runs a portable bundle is none of its targets."""
+    for name, target in bundle.manifest.targets.items():
+        if (target.engine, target.precision) == (engine.name, engine.precision):
+            return name
+    return f"{engine.name}-{engine.precision}"
 
 
 def compare_embeddings(

@@ -103,6 +103,9 @@ _TRIALS = {
     + "import openvino; print('devices ' + ', '.join(openvino.Core().available_devices))",
     "onnxruntime": _TRIAL
     + "import onnxruntime; print('providers ' + ', '.join(onnxruntime.get_available_providers()))",
+    # Over NVIDIA's libraries, of which one is missing often enough; where there is a GPU, importing is safe.
+    "tensorrt": _TRIAL + "import tensorrt",
+    "pycuda": _TRIAL + "import pycuda.driver",
 }
 
 # What a processor's features mean for the engines; the first set of which it has all counts.
@@ -201,13 +204,16 @@ def _package(name: str, machine: Machine, jetson: Jetson | None, driver: CudaDri
             break
         except (importlib.metadata.PackageNotFoundError, KeyError):  # KeyError: a damaged installation
             continue
-    if name not in _TRIALS:
+    if name not in _TRIALS or (name in _NEEDS_GPU and not driver.devices):
         return Finding(name, "ok", f"{version}; for {purpose}")
     outcome = run_apart([*machine.interpreter, "-c", _TRIALS[name], json.dumps(sys.path)], machine.timeout)
     if outcome.problem is not None:
         again = remedy.replace("install", "install --force-reinstall", 1)
+        if jetson is not None and name in _JETSON_REMEDIES:
+            again = _JETSON_REMEDIES[name]
         return Finding(name, "broken", f"{version}, but loading it {outcome.problem}", again)
-    return Finding(name, "ok", f"{version}, {outcome.output.strip()}; {purpose}")
+    said = outcome.output.strip()
+    return Finding(name, "ok", f"{version}, {said}; {purpose}" if said else f"{version}; for {purpose}")
 
 
 def _driver(machine: Machine, driver: CudaDriver, jetson: Jetson | None) -> Finding:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import platform as system
 import re
+import sys
 from collections import deque
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from gaitedge.errors import MachineError, MissingPackage, require
+from gaitedge.errors import MachineError, MissingPackage, one_line, require
 from gaitedge.machine import cuda_driver
 from gaitedge.machine.cuda_driver import CudaDevice, CudaDriver, probe_driver
 from gaitedge.machine.jetson import find_jetson
@@ -36,6 +38,7 @@ __all__ = [
     "lacking",
     "log",
     "require_gpu",
+    "require_library",
     "require_tensorrt",
     "version",
     "why_unfit",
@@ -76,12 +79,12 @@ def require_tensorrt(why: str) -> ModuleType:
     the command that installs it where it is not installed: on a Jetson it comes with JetPack.
     """
     require_gpu(why)
-    if importlib.util.find_spec("tensorrt") is None and find_jetson(_ROOT) is not None:
+    if importlib.util.find_spec("tensorrt") is None and on_jetson():
         raise MissingPackage(
             f"{why} needs tensorrt, which is not installed; on a Jetson it comes with JetPack: "
             "sudo apt install nvidia-jetpack, then use a virtual environment made with --system-site-packages"
         )
-    module = require("tensorrt", why)
+    module = require_library("tensorrt", why)
     if version(module) < OLDEST:
         raise MachineError(
             f"{why} needs TensorRT 8.6 or newer, not {module.__version__}; JetPack 6 and newer bring one"
@@ -93,13 +96,41 @@ def require_tensorrt(why: str) -> ModuleType:
     return module
 
 
+def require_library(name: str, why: str) -> ModuleType:
+    """An optional module over NVIDIA's libraries, `tensorrt` or `pycuda.driver`.
+
+    Raises MissingPackage where it is not installed, and MachineError where a library that it links is
+    missing or is another version: the commonest fault of such an installation.
+    """
+    try:
+        return require(name, why)
+    except ModuleNotFoundError:
+        raise  # a package without one of its own parts
+    except ImportError as error:
+        package, reason = name.partition(".")[0], one_line(error)
+        raise MachineError(
+            f"{why} needs {package}, which is installed and cannot be imported: {reason}; "
+            "bring that library onto the loader's path (LD_LIBRARY_PATH), or install the package anew"
+        ) from None
+
+
+def on_jetson() -> bool:
+    """Whether this is a Jetson: TensorRT comes with JetPack there, and memory is shared."""
+    return find_jetson(_ROOT) is not None
+
+
+def platform() -> str:
+    """System and architecture, as in "linux-x86_64": no plan runs on another."""
+    return f"{sys.platform}-{system.machine().lower()}"
+
+
 def free_memory(device: CudaDevice) -> int:
     """Bytes of the device's memory that are free.
 
     A Jetson's is the system's, of which the driver counts what files are cached in as taken; the
     system says what it would give up. Where neither is to be learnt, it is all that the device has.
     """
-    if find_jetson(_ROOT) is not None:
+    if on_jetson():
         try:
             text = (_ROOT / "proc/meminfo").read_text()
         except OSError:
@@ -130,14 +161,17 @@ def version(module: ModuleType) -> tuple[int, int]:
 def why_unfit(build: Build, device: CudaDevice, version: str) -> str | None:
     """Why a plan cannot run on this device with this TensorRT; None where it can.
 
-    A plan is bound to the compute capability and the exact version that it was built with, unless it
-    was built to be compatible. A version-compatible plan runs in a newer TensorRT of the same or of
-    the next major version: 8 to 10 and 10 to 11, not 8 to 11.
+    A plan is bound to the system and architecture, and to the compute capability and the exact version
+    that it was built with, unless it was built to be compatible. A version-compatible plan runs in a
+    newer TensorRT of the same or of the next major version: 8 to 10 and 10 to 11, not 8 to 11.
     """
     there, here = build.compute_capability, device.compute_capability
     anywhere = build.options.get("hardware_compatibility") == "ampere+" and min(there, here) >= AMPERE
     if there != here and not anywhere:
         return f"it was built for {describe(build.device, there)}, and this is {describe(device.name, here)}"
+    place = build.versions.get("platform", platform())
+    if place != platform():
+        return f"it was built on {place}, and this is {platform()}"
     built = build.versions["tensorrt"]
     if built == version:
         return None

@@ -5,7 +5,7 @@ The rest of TensorRT is the same in all of them, for what we use of it.
                     8.6                          10.x                       11.x
 network flags       EXPLICIT_BATCH               STRONGLY_TYPED             none, and always strongly typed
 precision           flags of the builder, and    in the graph alone         in the graph alone; its flags
-                    layers held to the graph's                              are gone
+                    layers that prefer FP16                                 are gone
 precisions          fp32 fp16 int8               fp32 fp16 bf16 fp8 int8    fp32 fp16 bf16 fp8 int8
 shared profiles     PROFILE_SHARING_0806         always                     always; that name is gone
 progress            not reported                 IProgressMonitor           IProgressMonitor
@@ -90,7 +90,7 @@ class Dialect:
 
 
 class _Eight(Dialect):
-    """8.6: weakly typed. Flags allow a precision, and layers are held to the one that the graph gives."""
+    """8.6: weakly typed. Flags allow a precision, and the heavy layers of an FP16 graph prefer that."""
 
     precisions = ("fp32", "fp16", "int8")
     stoppable = False
@@ -111,13 +111,13 @@ class _Eight(Dialect):
         if precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)  # which layers, Q/DQ nodes say
             return
-        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        # Not OBEY, which fails where one layer has no such kernel: that one falls back, and is listed.
+        config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
         heavy = (trt.LayerType.CONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
         for index in range(network.num_layers):
             layer: trt.ILayer = network.get_layer(index)
-            kind = layer.get_output(0).dtype
-            if layer.type in heavy and kind in (trt.DataType.HALF, trt.DataType.FLOAT):
-                layer.precision = kind
+            if layer.type in heavy:  # of a graph whose every layer is FP16
+                layer.precision = trt.DataType.HALF
 
     def watch(
         self,

@@ -30,8 +30,9 @@ from gaitedge.training.distributed import Team, team
 from gaitedge.training.judging import judge, to_judge
 from gaitedge.training.presets import Recipe
 from gaitedge.training.records import Records, read_log
-from gaitedge.training.runs import CHECKPOINTS, STOPPED, WEIGHTS, describe, open_run
+from gaitedge.training.runs import CALIBRATION, CHECKPOINTS, STOPPED, WEIGHTS, describe, open_run
 from gaitedge.training.sampling import BatchSampler, Drawn
+from gaitedge.training.starting import Start
 from gaitedge.training.trainer import Step, Trainer, settle_precision
 from gaitedge.weights import save_weights
 
@@ -94,19 +95,25 @@ def train(
     options: RunOptions | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
     crew: Team | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Train on a store, in the folder `run`; where a training was stopped there, it goes on exactly.
 
     subjects: whom to train on, as choose_subjects takes it. report: called in the first process with
     every line of the log, `iterations` and `eta` in seconds added. crew: the processes that share every
-    batch, those that torchrun started if None; `run` must be on a disk that all of them see. On a CPU
-    this process keeps the memory that it frees, for good: steps are up to 1.7 times as fast.
+    batch, those that torchrun started if None; `run` must be on a disk that all of them see. start: the
+    weights to begin with instead of random ones; where it has a calibration they are fine-tuned for its
+    INT8, and `run` gets one of the weights that come out. On a CPU this process keeps the memory that it
+    frees, for good: steps are up to 1.7 times as fast.
     Raises InputError where the options are impossible or `run` holds something else, GaitEdgeError
     where loss or gradient are not finite: with the iteration, the batch and the last checkpoint, and
     MachineError where the memory does not suffice.
     """
     require("tensorboard", "writing a training's events")
-    options, config, run = options or RunOptions(), config or GaitPartConfig(), Path(run)
+    options, run = options or RunOptions(), Path(run)
+    config = config or (start.config if start else GaitPartConfig())
+    if start and start.config != config:
+        raise InputError("the weights to start from are of another network than this training's preset")
     chosen = choose_subjects(subjects, {sequence.subject for sequence in store.sequences})
     with contextlib.ExitStack() as stack:
         crew = crew or stack.enter_context(team(options.device))
@@ -115,7 +122,7 @@ def train(
         sampler = BatchSampler(store, chosen, recipe, crew.rank, crew.world)
         judged = to_judge(store, options.evaluate_on) if options.evaluate_every else []
         first = crew.rank == 0
-        about = describe(config, recipe, store, chosen)
+        about = describe(config, recipe, store, chosen) | (start.describe() if start else {})
         if not crew.agree(int(sha256(json.dumps(about).encode())[:15], 16)):
             raise InputError("the processes of this training were started with different options or stores")
         if first:
@@ -124,12 +131,12 @@ def train(
         if crew.device.type == "cpu":
             keep_freed_memory()
         stack.enter_context(_limits_in_words(recipe, crew))
-        trainer = Trainer(config, recipe, precision, crew)
+        trainer = Trainer(config, recipe, precision, crew, start.model() if start else None)
         begin = _go_on(run, trainer)
         if not crew.agree(begin):
             raise InputError(f"not every process sees {run}/checkpoints: put {run} on a disk that they share")
-        if first and begin and not (run / WEIGHTS).exists():
-            save_weights(run / WEIGHTS, config, trainer.model.weights())
+        if first and begin and not all((run / name).exists() for name in _results(start)):
+            _save(run, trainer, start)
         # A kill during an evaluation, which comes after the checkpoint, must not cost its figures.
         owing = bool(judged) and _is_due(begin, recipe, options) and not _was_judged(run, begin)
         if begin >= recipe.iterations and not owing:
@@ -151,13 +158,25 @@ def train(
                 progress.step(iteration, step)
             if first and (last or iteration % options.checkpoint_every == 0):
                 try:
-                    save_weights(run / WEIGHTS, config, trainer.model.weights())
+                    _save(run, trainer, start)
                 except WeightsError:
                     _stop(run, iteration, "the weights are no longer finite", sampler, records)
                 write_checkpoint(run / CHECKPOINTS, iteration, trainer.state(), options.keep)
             if judged and _is_due(iteration, recipe, options):
                 progress.judged(iteration, judge(trainer.model, store, judged, crew))
         return Trained(run / WEIGHTS, max(begin, recipe.iterations), begin, progress.figures)
+
+
+def _results(start: Start | None) -> list[str]:
+    return [WEIGHTS, CALIBRATION] if start and start.calibration else [WEIGHTS]
+
+
+def _save(run: Path, trainer: Trainer, start: Start | None) -> None:
+    """Write the weights, and the calibration of just these. Raises WeightsError where they are not finite."""
+    weights = trainer.model.weights()
+    save_weights(run / WEIGHTS, trainer.model.config, weights)
+    if start and (calibration := start.calibration_of(weights)):
+        calibration.save(run / CALIBRATION)
 
 
 def _is_due(iteration: int, recipe: Recipe, options: RunOptions) -> bool:

@@ -2,6 +2,7 @@
 
 RUN/run.json              the network, the recipe, the subjects and the data
 RUN/weights.safetensors   the newest weights
+RUN/calibration.json      of these weights, where they are fine-tuned for INT8
 RUN/checkpoints/, RUN/log.jsonl, RUN/events.out.*
 RUN/stopped.json          where it went wrong, until it goes on
 RUN/.lock                 held by the process that trains there
@@ -27,9 +28,10 @@ from gaitedge.training.presets import Recipe
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["ABOUT", "CHECKPOINTS", "STOPPED", "WEIGHTS", "describe", "open_run", "read_about"]
+__all__ = ["ABOUT", "CALIBRATION", "CHECKPOINTS", "STOPPED", "WEIGHTS", "describe", "open_run", "read_about"]
 
 ABOUT, WEIGHTS, CHECKPOINTS, STOPPED = "run.json", "weights.safetensors", "checkpoints", "stopped.json"
+CALIBRATION = "calibration.json"
 _LOCK = ".lock"  # a file that is never replaced: who holds a replaced one holds nothing
 _FREE = {"gaitedge", "iterations"}  # may differ from one start to the next
 _REMEDIES = {"learning_rate", "clip", "precision"}  # may differ after a training that went wrong
@@ -105,6 +107,7 @@ def _compare(run: Path, before: dict[str, Any], about: dict[str, Any]) -> None:
     free = _FREE if about["schedule"] == "constant" else _FREE - {"iterations"}
     free = free | _REMEDIES if (run / STOPPED).exists() else free
     short = {"trained_on": "other subjects", "data": "another store", "network": "another network"}
+    short |= {"started_from": "other first weights", "calibration": "another calibration or none"}
     keys = about.keys() | before.keys()
     # What says most comes first; the number of iterations is the schedule's matter.
     for key in sorted(keys, key=lambda key: (key == "iterations", key not in short, key)):

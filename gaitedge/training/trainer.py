@@ -49,15 +49,21 @@ class Trainer:
     """GaitPart with its optimiser, on one device or as one of a team.
 
     precision: "fp32", "bf16" or "fp16", of forward and backward; weights, moments and loss are float32.
+    model: to go on with; None: a new one, by the recipe's seed.
     """
 
     def __init__(
-        self, config: GaitPartConfig, recipe: Recipe, precision: Precision = "fp32", crew: Team | None = None
+        self,
+        config: GaitPartConfig,
+        recipe: Recipe,
+        precision: Precision = "fp32",
+        crew: Team | None = None,
+        model: GaitPart | None = None,
     ) -> None:
         self.crew = crew or Team(torch.device("cpu"))
         self.recipe, self.precision = recipe, precision
         torch.manual_seed(recipe.seed)
-        self.model = GaitPart(config).to(self.crew.device)
+        self.model = (model or GaitPart(config)).to(self.crew.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=recipe.learning_rate)
         self.scaler = torch.amp.GradScaler(self.crew.device.type, enabled=precision == "fp16")
         alone = self.crew.world == 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from commands import COMMAND, check_refusal
+from commands import COMMAND, check_refusal, in_process
 from processes import ENVIRONMENT, finish, linux, read_terminal, start
 
 from gaitedge.cli.console import table
@@ -40,6 +41,15 @@ def test_output_that_nobody_takes(arguments: list[str], bundle: Path, people: Pa
         check_refusal(finish(start(*command, stdout=full)), "No space left on device")
     closed = finish(start(*command, preexec_fn=lambda: os.close(1)))
     assert (closed.status, closed.stderr) == (0, "")
+
+
+def test_a_name_in_brackets_is_a_name(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "[").mkdir()
+    for name in ("[red]x.gait", "[/b].gait"):  # markup, to a library that prints
+        path = Path(shutil.copy(bundle, tmp_path / name))
+        done = in_process("inspect", path)
+        assert (done.status, done.stderr) == (0, "")
+        assert name in done.stdout
 
 
 def test_an_error_that_nobody_reads(tmp_path: Path) -> None:

@@ -166,6 +166,20 @@ def test_a_launch_that_fails_is_named(box: GpuBox) -> None:
     assert runs(box, engine, (1, 4), (1, 4))
 
 
+def test_a_cuda_python_that_is_newer_than_the_driver(box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It raises an error of its own where the driver has no such function: then there are no graphs."""
+
+    def absent(*_: object) -> None:
+        raise RuntimeError('Function "cuStreamBeginCapture" not found')
+
+    engine = box.engine()
+    driver = engine._plan.driver
+    assert driver is not None
+    monkeypatch.setattr(driver, "cuStreamBeginCapture", absent, raising=False)
+    assert runs(box, engine, *[(1, 4)] * 3)
+    assert "no CUDA graphs (the GPU's driver lacks cuStreamBeginCapture: " in engine.description
+
+
 @pytest.mark.parametrize("error", [MachineError("no"), KeyboardInterrupt()])
 def test_a_recording_ends_whatever_happens_in_it(error: BaseException) -> None:
     """A stream that is left recording would be of no use any more."""

@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gaitedge.bundle import Bundle, make_bundle
+from gaitedge.calibration.applying import find_quantization
 from gaitedge.engines import embed_all, load_target
 from gaitedge.engines.tensorrt import TensorRTEngine
 from gaitedge.errors import BundleError, InputError
@@ -62,6 +63,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
             precision=precision,  # type: ignore[arg-type]
             plan={"naive": LETTER, "fused": Plan()}[plan],
             options=options,
+            quantization=find_quantization(shipped_weights()) if precision == "int8" else None,
         )
         return report.path
 
@@ -133,7 +135,7 @@ def stale(path: Path, out: Path, **changes: Any) -> Path:
     return dataclasses.replace(bundle, manifest=manifest).save(out).path
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("plan", ["naive", "fused"])
 def test_embeddings_are_those_of_the_papers_letter(exported: Export, plan: str, precision: str) -> None:
     bundle = Bundle.open(exported(plan, precision))
@@ -158,6 +160,14 @@ def test_fp16_is_not_fp32(exported: Export) -> None:
         assert (set(target.build.layers.values()) == {"fp32"}) is (precision == "fp32")
     difference = np.abs(engines["fp16"] - engines["fp32"]).max() / np.abs(engines["fp32"]).max()
     assert 1e-5 < difference < 1e-2
+
+
+def test_int8_runs_in_int8(exported: Export) -> None:
+    """In the layers that the calibration quantises; the inspector says so."""
+    build = Bundle.open(exported("fused", "int8")).manifest.targets["tensorrt-int8"].build
+    assert build is not None
+    assert list(build.layers.values()).count("int8") >= 6
+    assert build.fell_back == ()
 
 
 def test_a_repeated_shape_gives_what_it_first_gave(engine: TensorRTEngine) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 
 
 def test_it_has_no_bf16() -> None:
-    with pytest.raises(MachineError, match="onnxruntime runs in fp32, not in bf16"):
+    with pytest.raises(MachineError, match="onnxruntime runs in fp32, int8, not in bf16"):
         load(bundle_of(SMALL), "onnxruntime", precision="bf16")
     engine = load(bundle_of(SMALL, "bf16"), "onnxruntime")
     assert engine.precision == "fp32"

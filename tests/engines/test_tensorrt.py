@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,19 @@ def test_without_a_gpu_tensorrt_is_not_touched(make_box: MakeBox) -> None:
     assert "no libcuda.so.1" in str(error)
     assert box.recorded.calls == []
     assert not box.gpu.calls
+
+
+def test_a_pycuda_without_its_libraries(box: GpuBox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "pycuda.driver")
+    monkeypatch.delitem(sys.modules, "pycuda")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda/__init__.py").touch()
+    (tmp_path / "pycuda/driver.py").write_text("raise ImportError('libcurand.so.10: cannot open')")
+    error = refusal(box)
+    assert isinstance(error, MachineError)
+    assert "needs pycuda, which is installed and cannot be imported: libcurand.so.10" in str(error)
+    assert box.recorded.calls == []
 
 
 def test_a_gpu_without_pycuda(box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gpu_box import GpuBox, right, runs
@@ -18,6 +19,7 @@ from pycuda_fake import CUresult, LaunchError, LogicError
 from tensorrt_fake import VERSIONS
 from tensorrt_fake_engine import ACTIVATIONS
 
+from gaitedge.engines.tensorrt_contexts import contexts
 from gaitedge.errors import MachineError
 
 MakeBox = Callable[..., GpuBox]
@@ -54,6 +56,20 @@ def test_activations_take_what_the_shapes_need(make_box: MakeBox, version: str) 
         assert runs(box, engine, shape)
     largest = ACTIVATIONS * (8 * 300 if version.startswith("8.") else 90)
     assert largest in {len(memory) for memory in box.gpu.memory.values()}
+
+
+def test_a_plan_of_8_6_is_asked_what_8_6_knows() -> None:
+    """In 10 too: such a plan brings its own runtime. One of 10 is not asked that in 11, where it is gone."""
+    names = {
+        (here, built): type(contexts(SimpleNamespace(__version__=here), built)).__name__  # type: ignore[arg-type]
+        for here, built in [
+            ("8.6.1", "8.6.1"),
+            ("10.3.0", "8.6.1"),
+            ("10.3.0", "10.3.0"),
+            ("11.4.0", "10.3.0"),
+        ]
+    }
+    assert list(names.values()) == ["_EightTen", "_EightTen", "_TenEleven", "_TenEleven"]
 
 
 def test_the_second_context_of_8_6_is_given_the_profile(make_box: MakeBox) -> None:

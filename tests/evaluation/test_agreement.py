@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import bundle_of
 from gaits import CONDITIONS, Walk, draw
 from numpy.typing import NDArray
 
@@ -15,7 +16,7 @@ from gaitedge.config import GaitPartConfig
 from gaitedge.data.store import Store, StoreWriter
 from gaitedge.errors import InputError
 from gaitedge.evaluation import agreement
-from gaitedge.evaluation.agreement import compare_embeddings, tables, verify
+from gaitedge.evaluation.agreement import compare_embeddings, tables, verify, verify_targets
 from gaitedge.evaluation.evaluating import evaluate_embeddings
 
 Array = NDArray[np.float32]
@@ -255,6 +256,19 @@ def test_what_cannot_be_compared(store: Store) -> None:
         compare_embeddings(ones, ones, [Walk("1", "x", "000")] * 2, "casia")
     with pytest.raises(InputError, match=r"not \[2, 4, 8\] and \[1, 4, 8\]"):
         compare_embeddings(ones, ones[:1], [Walk("1", "x", "000")] * 2)
+
+
+def test_targets_are_named_as_the_bundle_names_them(store: Store, tmp_path: Path) -> None:
+    """So that a name which was printed can be asked for."""
+    pytest.importorskip("openvino")
+    path = tmp_path / "box.gait"
+    bundle_of(CONFIG).save(path)
+    names, first = verify_targets(path, store.path)
+    assert names == ("letter", "cpu-fp32")
+    again, second = verify_targets(path, store.path, ", ".join(names))
+    assert (again, second) == (names, first)
+    bundle_of(CONFIG, target="portable", engine="any").save(path)
+    assert verify_targets(path, store.path)[0] == ("letter", "openvino-fp32")
 
 
 def test_tables_and_json(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         monkeypatch.setitem(sys.modules, "tensorrt", module)
         monkeypatch.setattr(machine, "probe_driver", lambda: driver)
         monkeypatch.setattr(tensorrt, "free_memory", lambda _: 10 << 30)
-        monkeypatch.setattr(tensorrt, "ROOT", tmp_path / "root")
+        monkeypatch.setattr(machine, "_ROOT", tmp_path / "root")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
         for cached in (machine.log, machine.driver):
             cached.cache_clear()

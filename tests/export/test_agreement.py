@@ -21,6 +21,8 @@ from gaitedge.export.agreement import (
     compare,
     compare_runners,
     letter,
+    measure,
+    require_runner,
 )
 from gaitedge.export.graph import build_graph
 from gaitedge.manifest import Agreement
@@ -117,10 +119,45 @@ def test_a_runner_that_does_not_run_is_one_line(capfd: pytest.CaptureFixture[str
     assert (out, err) == ("", "")
 
 
+@pytest.mark.parametrize("error", [OSError("libcudart.so: cannot open"), None])
+def test_polygraphy_without_cudas_runtime_is_told_before_a_build(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import polygraphy.cuda
+    from polygraphy.exception import PolygraphyException
+
+    def absent() -> None:
+        raise error or PolygraphyException("no CUDA")
+
+    monkeypatch.setattr(polygraphy.cuda, "wrapper", absent)
+    with pytest.raises(MachineError, match=r"Polygraphy finds no libcudart\.so; install") as caught:
+        require_runner()
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(polygraphy.cuda, "wrapper", lambda: None)
+    require_runner()
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
 def test_tolerances_grow_as_precisions_shrink() -> None:
     have = [TOLERANCES[name] for name in ("fp32", "fp16", "bf16")]
     assert [one.relative_error for one in have] == sorted(one.relative_error for one in have)
     assert [one.cosine for one in have] == sorted((one.cosine for one in have), reverse=True)
     check_agreement("an engine", "fp16", Agreement("x", 5e-3, 0.99999))
-    with pytest.raises(MachineError, match="an engine does not compute this network"):
-        check_agreement("an engine", "fp32", Agreement("x", 5e-3, 0.99999))
+    with pytest.raises(MachineError, match=r"an engine does not compute this network.*nothing was written$"):
+        check_agreement("an engine; as asked", "fp32", Agreement("x", 5e-3, 0.99999))
+    with pytest.raises(MachineError, match="nothing was written; take a higher precision, as in --precision"):
+        check_agreement("an engine", "fp16", Agreement("x", 6e-3, 0.99999))
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_embeddings_agree_with_nothing_and_warn_of_nothing() -> None:
+    """As FP16 gives them where it overflows: what is said of it is one line."""
+    wanted = np.ones((2, 3, 4), np.float32)
+    for bad in (np.inf, -np.inf, np.nan):
+        found = wanted.copy()
+        found[1, 2, 3] = bad
+        with pytest.raises(MachineError, match="does not compute this network"):
+            check_agreement("an engine", "fp16", measure([found], [wanted], "x"))
+        with pytest.raises(MachineError, match="does not compute this network"):
+            check_agreement("an engine", "fp16", measure([found], [found], "x"))

@@ -224,6 +224,9 @@ def test_graphs_that_say_too_little_are_refused(weights: Weights) -> None:
         examine(plugins)
     with pytest.raises(InputError, match="1 frame or more, not 1 and 0"):
         examine(build_graph(PAPER, weights), frames=0)
+    for frames in (2**31, 2**63 - 1, 10**20):
+        with pytest.raises(InputError, match=rf"^1 sequences of {frames} frames are more than 2147483647"):
+            examine(build_graph(PAPER, weights), frames=frames)
     other = small(*IMAGE, CONV, output="fconv1")
     other.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "length"
     with pytest.raises(InputError, match="which shape its tensor 'silhouettes' has"):

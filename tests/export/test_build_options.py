@@ -59,6 +59,7 @@ def test_a_range_of_other_things(values: Any) -> None:
         ({"optimization_level": 6}, "0 to 5, not 6"),
         ({"optimization_level": -1}, "0 to 5, not -1"),
         ({"optimization_level": 2.5}, "0 to 5, not 2.5"),
+        ({"version_compatible": "no"}, "version_compatible is true or false, not 'no'"),
         ({"hardware_compatibility": "hopper"}, "'hopper'; there are: none, ampere\\+, same-compute"),
     ],
 )
@@ -85,7 +86,15 @@ def test_the_timing_cache_is_no_business_of_the_bundles() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"batch": [2, 1, 8]}, {"batch": [1, 2]}, {"batch": None}, {"workspace": "much"}, {"colour": "red"}],
+    [
+        {"batch": [2, 1, 8]},
+        {"batch": [1, 2]},
+        {"batch": None},
+        {"workspace": "much"},
+        {"version_compatible": "yes"},
+        {"timing_cache": "/etc/hosts"},  # a bundle must not say which file of this machine a build overwrites
+        {"colour": "red"},
+    ],
 )
 def test_a_bundle_with_other_options(change: dict[str, Any]) -> None:
     with pytest.raises(InputError):

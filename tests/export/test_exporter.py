@@ -9,6 +9,7 @@ import sys
 import textwrap
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from gaitedge.bundle import FOLD_GRAPH, FRAMES_GRAPH, Bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import Engine, load, load_target
 from gaitedge.errors import BundleError, GaitEdgeError, InputError, MachineError, MissingPackage, WeightsError
-from gaitedge.export import agreement, exporter
+from gaitedge.export import agreement, targets
 from gaitedge.export.agreement import TOLERANCES
 from gaitedge.export.exporter import ExportReport, PrecisionName, export
 from gaitedge.export.graph import Plan, build_graph
@@ -183,6 +184,30 @@ def test_one_bundle_holds_several_targets(source: Path, out: Path) -> None:
         load_target(bundle, "tpu")
 
 
+def test_a_target_that_came_meanwhile_stays(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path) -> None:
+    """A build takes minutes: what another export added in that time is not lost."""
+    export(source, out)
+    check = agreement.check_agreement
+
+    def meanwhile(*arguments: Any) -> None:
+        monkeypatch.setattr(agreement, "check_agreement", check)
+        export(out, out, target="portable")
+
+    monkeypatch.setattr(agreement, "check_agreement", meanwhile)
+    export(out, out, target="onnxruntime")
+    assert Bundle.open(out).manifest.targets.keys() == {"cpu-fp32", "onnxruntime-fp32", "portable-fp32"}
+
+    def another_model(*arguments: Any) -> None:
+        monkeypatch.setattr(agreement, "check_agreement", check)
+        save_weights(source, SMALL, random_weights(SMALL, 1))
+        export(source, out)
+
+    monkeypatch.setattr(agreement, "check_agreement", another_model)
+    with pytest.raises(BundleError, match="became another model's bundle meanwhile"):
+        export(out, out, target="onnxruntime")
+    assert Bundle.open(out).manifest.targets.keys() == {"cpu-fp32"}
+
+
 def test_a_bundle_for_onnx_runtime_runs_there(source: Path, out: Path) -> None:
     export(source, out, target="onnxruntime")
     assert load(Bundle.open(out)).description.endswith("; as exported")
@@ -201,6 +226,8 @@ def test_a_graph_alone(source: Path, out: Path, plan: Plan | None, precision: Pr
     assert report.bytes == path.stat().st_size
     with pytest.raises(InputError, match=r"is an ONNX file, which is for every target"):
         export(source, path, target="cpu")
+    with pytest.raises(InputError, match=r"G\.ONNX is an ONNX file, of which nothing is built"):
+        export(source, path.with_name("G.ONNX"), options=BuildOptions())
 
 
 def test_what_every_bundle_holds(source: Path, out: Path) -> None:
@@ -219,10 +246,10 @@ def test_options_of_a_build_are_for_tensorrt(source: Path, out: Path) -> None:
 def test_bf16_needs_an_engine_that_has_it(monkeypatch: pytest.MonkeyPatch, source: Path, out: Path) -> None:
     with pytest.raises(InputError, match="the target portable has fp32, not bf16"):
         export(source, out, target="portable", precision="bf16")
-    with pytest.raises(InputError, match="the target cpu has fp32 and bf16, not fp16"):
+    with pytest.raises(InputError, match="the target cpu has fp32, bf16, int8, not fp16"):
         export(source, out, target="cpu", precision="fp16")
     hide(monkeypatch, "openvino")
-    with pytest.raises(InputError, match="the target onnxruntime has fp32, not bf16"):
+    with pytest.raises(InputError, match="the target onnxruntime has fp32, int8, not bf16"):
         export(source, out, precision="bf16")
     assert untouched(out)
 
@@ -237,7 +264,7 @@ def test_a_graph_that_is_not_the_letter_is_not_written(
         weights["fc"][0, 0, 0] += 1e-2 * np.abs(weights["fc"]).max()
         return build_graph(config, weights, plan)
 
-    monkeypatch.setattr(exporter, "build_graph", wrong)
+    monkeypatch.setattr(targets, "build_graph", wrong)
     with pytest.raises(MachineError, match=r"does not compute this network: .*nothing was written") as caught:
         export(source, out)
     assert "\n" not in str(caught.value)
@@ -293,7 +320,7 @@ def test_bad_destinations_are_refused_before_any_work(source: Path, tmp_path: Pa
 def test_unknown_choices_are_refused(source: Path, out: Path) -> None:
     with pytest.raises(InputError, match="unknown target 'tpu'; there are: auto, cpu, onnxruntime, tensorrt"):
         export(source, out, target="tpu")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, fp16, bf16"):
+    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, fp16, bf16, int8"):
         export(source, out, precision="int4")  # type: ignore[arg-type]
     assert untouched(out)
 

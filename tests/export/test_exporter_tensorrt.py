@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -18,7 +19,7 @@ from gaitedge.bundle import FOLD_GRAPH, Bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import load
 from gaitedge.errors import BundleError, InputError, MachineError
-from gaitedge.export import agreement, exporter, tensorrt
+from gaitedge.export import agreement, exporter, targets, tensorrt
 from gaitedge.export.exporter import export, rebuild
 from gaitedge.export.graph import Plan
 from gaitedge.export.tensorrt import BuildOptions, Built, Range
@@ -54,7 +55,8 @@ class Builder:
 @pytest.fixture
 def builder(monkeypatch: pytest.MonkeyPatch) -> Builder:
     found = Builder()
-    monkeypatch.setattr(exporter, "require_tensorrt", lambda why: None)
+    for module in (exporter, targets):
+        monkeypatch.setattr(module, "require_tensorrt", lambda why: SimpleNamespace(__version__="10.3.0"))
     monkeypatch.setattr(tensorrt, "build", found)
     monkeypatch.setattr(agreement, "compare_plan", lambda *arguments: AGREES)
     return found

@@ -19,7 +19,8 @@ from gaitedge.errors import InputError, WeightsError
 from gaitedge.export.graph import LETTER, Plan, build_frame_graph, build_graph
 from gaitedge.export.plan import layer_names
 
-PLANS = [Plan(f, m) for f in ("fold", "split", "plugin") for m in ("grouped", "per_part", "plugin")]
+FCONVS = ("fold", "fold_nhwc", "split", "plugin")
+PLANS = [Plan(f, m) for f in FCONVS for m in ("grouped", "per_part", "plugin")]
 PAPER = GaitPartConfig()
 BLOCKS = ("pixels", "frames", "fconv", "hp", "part", "mtb", "motion", "tp", "fc")
 
@@ -68,7 +69,7 @@ def test_every_ablation_of_table_5_and_uneven_strips(strips: tuple[int, ...]) ->
     config = GaitPartConfig(strips=strips)
     weights, silhouettes = random_weights(config, 2), random_silhouettes(1, 4, 2)
     expected = reference(config, weights, silhouettes)
-    for form in ("fold", "split", "plugin"):
+    for form in FCONVS:
         (found,) = run(build_graph(config, weights, Plan(form)), silhouettes)  # type: ignore[arg-type]
         assert relative_error(found, expected) <= 1e-5, form
 

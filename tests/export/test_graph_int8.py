@@ -6,58 +6,31 @@ import importlib.util
 import math
 
 import numpy as np
-import onnx
 import pytest
-from graphs import check, reference, relative_error, run, run_in_openvino, smallest_cosine
+from graphs import (
+    check,
+    constants,
+    measured_scales,
+    reference,
+    relative_error,
+    run,
+    run_in_openvino,
+    smallest_cosine,
+    unit_scales,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import configs, random_silhouettes, random_weights
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError
 from gaitedge.export.graph import LETTER, Plan, build_frame_graph, build_graph
-from gaitedge.export.plan import layer_names
 from gaitedge.profiling import draw_silhouettes
-from gaitedge.weights import Weights, load_weights, shipped_weights
+from gaitedge.weights import load_weights, shipped_weights
 
 PAPER = GaitPartConfig()
 SMALL = GaitPartConfig(channels=(4, 8, 12))
 FORMS = [(f, m) for f in ("fold", "split") for m in ("grouped", "per_part")]
-Scales = tuple[tuple[str, float], ...]
-
-
-def unit_scales(config: GaitPartConfig) -> Scales:
-    return tuple((name, 1.0) for name in layer_names(config))
-
-
-def layer_of(node: str, config: GaitPartConfig) -> str:
-    """Of "part3.mtb1.squeeze.input.quantize" or "fconv3.strip1.input.quantize": the layer."""
-    return next(name for name in layer_names(config) if f".{name}." in f".{node}.")
-
-
-def measured_scales(config: GaitPartConfig, weights: Weights, silhouettes: NDArray[np.uint8]) -> Scales:
-    """Each layer's largest input in the FP32 graph over 127; a calibration asks the same of real walks."""
-    scaled = build_graph(config, weights, Plan(scales=unit_scales(config)))
-    inputs: dict[str, list[str]] = {}
-    for node in scaled.graph.node:
-        if node.name.endswith(".input.quantize"):
-            inputs.setdefault(layer_of(node.name, config), []).append(node.input[0])
-    model = build_graph(config, weights)
-    tensors = sorted({tensor for tensors in inputs.values() for tensor in tensors})
-    for tensor in tensors:
-        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
-    found = dict(zip(tensors, run(model, silhouettes, *tensors), strict=True))
-    largest = {
-        name: max(float(np.abs(found[tensor]).max()) for tensor in tensors)
-        for name, tensors in inputs.items()
-    }
-    return tuple((name, value / 127 or 1.0) for name, value in largest.items())
-
-
-def constants(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
-    return {constant.name: numpy_helper.to_array(constant) for constant in model.graph.initializer}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -119,6 +92,30 @@ def test_pairs_are_at_the_inputs_of_convolutions_and_products_and_nowhere_else(f
     ends = [node for node in nodes if node.op_type == "DequantizeLinear"]
     assert {readers[node.output[0]].op_type for node in ends} <= {"Conv", "MatMul", "Transpose"}
     assert len(ends) >= len(products)
+
+
+@pytest.mark.parametrize(("precision", "opset", "ir"), [("fp32", 17, 8), ("fp16", 19, 9)])
+@pytest.mark.parametrize("form", FORMS, ids="-".join)
+def test_the_graphs_for_tensorrt_8_6_and_from_10_on(
+    form: tuple[str, str], precision: str, opset: int, ir: int
+) -> None:
+    """Both are the same nodes: pairs at both operands, none behind a product, the silhouettes cast."""
+    scales = tuple((name, 0.5) for name, _ in unit_scales(PAPER) if name.startswith("fconv"))
+    plan = Plan(*form, precision=precision, scales=scales)  # type: ignore[arg-type]
+    model = build_graph(PAPER, random_weights(PAPER, 0), plan)
+    assert check(model) == ["batch", PAPER.parts, PAPER.embedding_dim]
+    assert (model.opset_import[0].version, model.ir_version) == (opset, ir)
+    makers = {tensor: node for node in model.graph.node for tensor in node.output}
+    products = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
+    for node in products:
+        operands = {makers[name].op_type for name in node.input if name in makers}
+        quantised = node.name.startswith("fconv")
+        assert (operands == {"DequantizeLinear"}) is quantised, node.name
+    pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    behind = {makers[node.input[0]].op_type for node in pairs if node.input[0] in makers}
+    assert behind.isdisjoint({"Conv", "MatMul"})
+    readers = [node.op_type for node in model.graph.node if "silhouettes" in node.input]
+    assert readers == ["Cast"]
 
 
 def test_only_the_layers_with_a_scale_are_quantised() -> None:
@@ -192,10 +189,10 @@ def test_two_scales_of_one_layer_are_refused() -> None:
         Plan(scales=(("fc", 1.0), ("fc", 2.0)))
 
 
-@pytest.mark.parametrize("name", ["fconv7", "fconv0", "mtb3.squeeze", "hp", ""])
+@pytest.mark.parametrize("name", ["fconv7", "fconv0", "mtb3.squeeze", "tp", ""])
 def test_scales_of_layers_that_are_not_there_are_refused(name: str) -> None:
     for build in (build_graph, build_frame_graph):
-        with pytest.raises(InputError, match=rf"no layer '{name}' to scale; there are: fconv1, .*, fc$"):
+        with pytest.raises(InputError, match=rf"no layer '{name}' to scale; there are: fconv1, .*, fc, hp$"):
             build(PAPER, random_weights(PAPER, 0), Plan(scales=((name, 1.0),)))
 
 

@@ -70,7 +70,7 @@ def test_ctrl_c_ends_the_build_at_its_next_step(
     assert recorded.stopped_at is not None
     assert 1 <= recorded.stopped_at[1] < 49
     assert "Runtime" not in recorded.calls
-    assert not (tmp_path / "caches").exists()
+    assert list((tmp_path / "caches").rglob("*.cache"))  # the next build is the faster for it
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tensorrt")]
 
 

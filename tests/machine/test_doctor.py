@@ -229,10 +229,27 @@ def test_with_a_gpu_tensorrt_comes_first(tmp_path: Path, packages: Callable[...,
         == "openvino runs bundles here"
     )
     packages(**needed)
-    found = look(machine(tmp_path, GPU))["engine"]
+    found = look(machine(tmp_path, GPU, **here))["engine"]
     assert (found.state, found.remedy) == ("ok", "pip install 'gaitedge[cpu]'")
     packages(tensorrt="10.3.0")
-    assert look(machine(tmp_path, GPU))["engine"].state == "absent"
+    assert look(machine(tmp_path, GPU, **here))["engine"].state == "absent"
+
+
+@pytest.mark.parametrize(("jetson", "remedy"), [(False, "pip install --force-reinstall"), (True, "sudo apt")])
+def test_a_tensorrt_whose_library_is_missing(
+    tmp_path: Path, packages: Callable[..., None], jetson: bool, remedy: str
+) -> None:
+    """It is tried where there is a GPU; without one it would not be used anyway."""
+    packages(tensorrt="10.3.0", pycuda="2026.1")
+    if jetson:
+        make_jetson(tmp_path, 36, "4.3")
+    broken = {"interpreter": python("raise SystemExit('ImportError: libnvinfer.so.10: cannot open')")}
+    found = look(machine(tmp_path, GPU, **broken))["tensorrt"]
+    assert found.state == "broken"
+    assert "libnvinfer.so.10: cannot open" in found.detail
+    assert (found.remedy or "").startswith(remedy)
+    without = look(machine(tmp_path, {**GPU, "devices": []}, **broken))["tensorrt"]
+    assert without.state == "ok"
 
 
 def test_a_gpu(tmp_path: Path, packages: Callable[..., None]) -> None:
@@ -324,7 +341,7 @@ def make_jetson(root: Path, major: int, revision: str) -> None:
 def test_a_jetson(tmp_path: Path, packages: Callable[..., None]) -> None:
     packages(tensorrt="10.3.0")
     make_jetson(tmp_path, 36, "4.3")
-    found = look(machine(tmp_path, GPU, architecture="aarch64"))
+    found = look(machine(tmp_path, GPU, architecture="aarch64", interpreter=python("")))
     assert found["jetpack"] == Finding(
         "jetpack",
         "ok",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator
@@ -101,6 +102,23 @@ def test_tensorrt_that_is_not_installed(
         tensorrt.require_tensorrt("a plan")
 
 
+def test_tensorrt_without_its_libraries_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, no_jetson: Path, tmp_path: Path
+) -> None:
+    drive(monkeypatch, HERE)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "tensorrt").mkdir()
+    broken = "raise ImportError('libnvinfer.so.10: cannot open shared object file:\\n No such file')"
+    (tmp_path / "tensorrt/__init__.py").write_text(broken)
+    words = (
+        r"^a plan needs tensorrt, which is installed and cannot be imported: libnvinfer\.so\.10: cannot open "
+        r"shared object file: No such file; bring that library onto the loader's path .*anew$"
+    )
+    with pytest.raises(MachineError, match=words):
+        tensorrt.require_tensorrt("a plan")
+
+
 @pytest.mark.parametrize(
     ("version", "words"),
     [
@@ -135,6 +153,19 @@ def test_what_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan(version: str = "10.3.0", capability: tuple[int, int] = (8, 7), **options: object) -> Build:
     return Build("p", "g", "Orin", capability, {"tensorrt": version, "cuda": "12.6"}, options, 1.0)
+
+
+def test_a_plan_of_another_platform_is_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it was built to be compatible with; one that does not say where it is from may fit."""
+    build = plan(hardware_compatibility="ampere+", version_compatible=True)
+    there = dataclasses.replace(build, versions={**build.versions, "platform": "linux-aarch64"})
+    monkeypatch.setattr(tensorrt, "platform", lambda: "linux-x86_64")
+    assert tensorrt.why_unfit(build, ADA, "10.3.0") is None
+    assert (
+        tensorrt.why_unfit(there, ADA, "10.3.0") == "it was built on linux-aarch64, and this is linux-x86_64"
+    )
+    monkeypatch.setattr(tensorrt, "platform", lambda: "linux-aarch64")
+    assert tensorrt.why_unfit(there, ADA, "10.3.0") is None
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ LAYERS = (
     ("precision", "flags", "held"),
     [
         ("fp32", set(), {}),
-        ("fp16", {"FP16", "OBEY_PRECISION_CONSTRAINTS"}, {"fconv1.conv": "HALF", "fc": "FLOAT"}),
+        ("fp16", {"FP16", "PREFER_PRECISION_CONSTRAINTS"}, {"fconv1.conv": "HALF", "fc": "HALF"}),
         # Where an INT8 layer begins and ends, Q/DQ nodes say; a constraint would undo them.
         ("int8", {"FP16", "INT8"}, {}),
     ],

@@ -1,0 +1,120 @@
+"""What a runtime computes each layer in, read from the graph that it runs, not from the one it was given.
+
+A quantised graph that loads and gives right embeddings may still run in float: where a runtime finds no
+int8 kernel for what stands around a layer it dequantises, and is slower than without. So it is read off.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from gaitedge.engines.openvino import _core
+from gaitedge.errors import InputError, MachineError, require
+
+__all__ = ["Runtime", "executed"]
+
+Runtime = Literal["openvino", "onnxruntime"]
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_TYPES = {"i8": "int8", "u8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
+_PRODUCTS = ("Conv", "MatMul")
+_OPENVINO_PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
+_INT8_OPS = ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger")
+_FLOAT_OPS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm")
+_PIECE = re.compile(r"^part\d+\.|\.strip\d+$|\.by_part$")  # of a layer that is several nodes
+
+
+def executed(graph: bytes, runtime: Runtime = "openvino", floating: str = "fp32") -> dict[str, str]:
+    """Load a graph of build_graph and tell what each of its layers is computed in.
+
+    graph: serialised, fp32 its float type; floating: what OpenVINO is to compute the float layers in, "fp32"
+    or "bf16". Gives layer (as in gaitedge.export.plan.layer_names) -> "int8", "fp32", "bf16" or "fp16", or
+    several of these where strips or parts of one layer differ, as in "fp32/int8".
+    Raises InputError on another runtime or type, MissingPackage where the runtime is not installed,
+    MachineError where a layer cannot be found in what it runs.
+    """
+    import onnx
+
+    if floating not in _HINTS:
+        raise InputError(f"floating must be one of {', '.join(_HINTS)}, not {floating!r}")
+    products = [node.name for node in onnx.load_from_string(graph).graph.node if node.op_type in _PRODUCTS]
+    if runtime == "openvino":
+        found = _in_openvino(graph, _HINTS[floating], products)
+    elif runtime == "onnxruntime":
+        found = _in_onnxruntime(graph, products)
+    else:
+        raise InputError(f"unknown runtime {runtime!r}; there are: openvino, onnxruntime")
+    layers: dict[str, set[str]] = {}
+    for name in products:
+        if name not in found:
+            raise MachineError(f"{runtime} does not tell what it computes {name} in")
+        layers.setdefault(_layer(name), set()).add(found[name])
+    return {layer: "/".join(sorted(types)) for layer, types in layers.items()}
+
+
+def _layer(name: str) -> str:
+    """Of "part3.mtb1.squeeze", "fconv3.strip1" or "fc.by_part": mtb1.squeeze, fconv3, fc."""
+    return _PIECE.sub("", name)
+
+
+def _in_openvino(graph: bytes, hint: str, products: list[str]) -> dict[str, str]:
+    """Product -> type, from the execution graph."""
+    core = _core()
+    compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    found: dict[str, str] = {}
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        if _told(node, "layerType") not in _OPENVINO_PRODUCTS:
+            continue
+        type_ = _TYPES.get(_told(node, "runtimePrecision"), "unknown")
+        names = _named(_told(node, "originalLayersNames").split(","), products)
+        names = names or _named(_second_operand(node), products)
+        found |= dict.fromkeys(names, type_)
+    return found
+
+
+def _told(node: Any, key: str) -> str:
+    about = node.get_rt_info()
+    return str(about[key].astype(str)) if key in about else ""
+
+
+def _second_operand(node: Any) -> list[str]:
+    """Names of what it is made from: some products in int8 have lost their own."""
+    names: list[str] = []
+    operand = 1
+    while len(node.inputs()) > operand:
+        node, operand = node.input(operand).get_source_output().get_node(), 0
+        names += [node.get_friendly_name(), *_told(node, "originalLayersNames").split(",")]
+    return names
+
+
+def _in_onnxruntime(graph: bytes, products: list[str]) -> dict[str, str]:
+    """Product -> type, from the optimised graph as it is before tensors are laid out for the kernels, which
+    takes away the names and changes no type."""
+    import onnx
+
+    runtime = require("onnxruntime", "reading what ONNX Runtime computes in")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(path)
+        runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(path).graph.node
+    found: dict[str, str] = {}
+    for node in nodes:
+        if node.op_type in (*_INT8_OPS, *_FLOAT_OPS):
+            type_ = "int8" if node.op_type in _INT8_OPS else "fp32"
+            found |= dict.fromkeys(_named([node.name], products) or _named([*node.input], products), type_)
+    return found
+
+
+def _named(names: list[str], products: list[str]) -> list[str]:
+    """The products that names are of: "fconv1/WithoutBiases" is of fconv1, and so is what is made of its
+    weight, such as "fconv1.weight.quantize"; strips of an FConv share that."""
+    own = {name.partition("/")[0] for name in names}
+    weights = {match[1] for name in names if (match := re.match(r"(.+?)\.weight(\.|_|$)", name))}
+    return [one for one in products if one in own or re.sub(r"\.(strip\d+|by_part)$", "", one) in weights]

@@ -1,0 +1,80 @@
+"""What may follow on a calibration: corrected biases, and layers that stay in floating point."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from small_walks import SMALL, WEIGHTS
+
+from gaitedge.calibration import refining
+from gaitedge.calibration.calibration import Calibration
+from gaitedge.calibration.collecting import calibrate
+from gaitedge.calibration.refining import refine
+from gaitedge.calibration.sensitivity import Sensitivity, find_sensitivity
+from gaitedge.data.store import Store
+from gaitedge.errors import InputError
+
+
+@pytest.fixture
+def out(store: Path, weights: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "int8.json"
+    calibrate(weights, store, path, threads=1)
+    return path
+
+
+def test_biases_are_corrected_and_written(store: Path, weights: Path, out: Path) -> None:
+    before, steps = Calibration.load(out), []
+    made, judged = refine(weights, store, out, corrected=True, progress=lambda *step: steps.append(step))
+    assert judged is None
+    assert Calibration.load(out) == made
+    assert made == dataclasses.replace(before, biases=made.biases)
+    assert [*made.biases] == ["fconv1", "fconv2", "fconv3", "fconv4"]
+    assert any(any(values) for values in made.biases.values())
+    made.check(SMALL, WEIGHTS)
+    assert steps[-1][0] == "correcting biases"
+    assert steps[-1][1] == steps[-1][2] > 0
+
+
+def test_layers_are_kept_for_a_budget(
+    store: Path, weights: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the search finds is what the file says; it is itself tested in test_sensitivity.py."""
+
+    def search(*arguments: object, **options: object) -> Sensitivity:
+        found = find_sensitivity(*arguments, **options)  # type: ignore[arg-type]
+        return dataclasses.replace(found, kept=("fconv2",))
+
+    monkeypatch.setattr(refining, "find_sensitivity", search)
+    before = Calibration.load(out)
+    made, judged = refine(weights, store, out, max_drop=100)
+    assert judged is not None
+    assert judged.max_drop == 100
+    assert made.floating == (*before.floating, "fconv2")
+    assert Calibration.load(out) == made
+    assert "fconv2" not in dict(made.scales())
+
+
+def test_what_cannot_be_met_leaves_the_calibration(
+    store: Path, weights: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = out.read_bytes()
+    with pytest.raises(InputError, match="must be 0 percentage points or more, not -1"):
+        refine(weights, store, out, corrected=True, max_drop=-1)
+    assert out.read_bytes() == whole
+
+    def hopeless(*arguments: object, **options: object) -> Sensitivity:
+        raise InputError("int8 does not keep rank-1 within 0 points")
+
+    monkeypatch.setattr(refining, "find_sensitivity", hopeless)
+    with pytest.raises(InputError, match="does not keep rank-1"):
+        refine(weights, store, out, corrected=True, max_drop=0)
+    assert out.read_bytes() == whole
+
+
+def test_nothing_to_do_writes_nothing(store: Path, weights: Path, out: Path) -> None:
+    stamp = out.stat().st_mtime_ns
+    assert refine(weights, store, out) == (Calibration.load(out), None)
+    assert out.stat().st_mtime_ns == stamp
+    assert len(Store(store).sequences) >= refining.SEQUENCES // 2

@@ -1,0 +1,129 @@
+"""INT8 as a user comes to it: calibrate, export, look, measure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import Done, Refused, check_refusal, contents, in_process, succeed
+from processes import check_interrupted, linux, press, start, until
+from small_walks import make_store
+
+from gaitedge.calibration.calibration import Calibration
+
+
+@pytest.fixture(scope="module")
+def walks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("walks") / "store")
+
+
+@pytest.fixture(scope="module")
+def calibrated(weights: Path, walks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("calibration") / "int8.json"
+    succeed("calibrate", weights, walks, out)
+    return out
+
+
+def test_the_whole_way(weights: Path, walks: Path, tmp_path: Path) -> None:
+    out, box = tmp_path / "int8.json", tmp_path / "box.gait"
+    told = succeed("calibrate", weights, walks, out).stdout
+    assert "mse of 36 sequences" in told
+    assert f"gaitedge export {weights} OUT.gait --precision int8 --calibration {out}" in told
+    done = succeed("export", weights, box, "--target", "cpu", "--precision", "int8", "--calibration", out)
+    assert "target cpu, int8" in done.stdout
+    assert "agrees with the paper's letter" in done.stdout
+    succeed("export", box, "--target", "onnxruntime", "--precision", "int8")  # the bundle has it now
+    shown = succeed("inspect", box, "--json").json["manifest"]
+    assert {name: target["graph"] for name, target in shown["targets"].items()} == {
+        "cpu-int8": "graphs/cpu-int8.onnx",
+        "onnxruntime-int8": "graphs/onnxruntime-int8.onnx",
+    }
+    assert "calibration.json" in shown["members"]
+    assert ", int8, " in succeed("bench", box, "--seconds", 0.01, "--json").json["engine"]
+    found = succeed("verify", box, walks, "--targets", "letter,cpu-int8", "--json").json["comparison"]
+    assert 0.97 < found["mean_cosine"] < 1
+    graph = succeed("export", weights, tmp_path / "net.onnx", "--calibration", out)
+    assert "int8" in graph.stdout
+
+
+def test_the_document(weights: Path, walks: Path, tmp_path: Path) -> None:
+    out = tmp_path / "int8.json"
+    done = succeed("calibrate", weights, walks, out, "--method", "minmax", "--temporal-head", "--json")
+    assert done.json["sensitivity"] is None
+    assert done.json["calibration"]["method"] == "minmax"
+    assert done.json["calibration"]["floating"] == []
+    made = Calibration.load(out)
+    assert done.json["calibration"]["ranges"] == made.ranges
+    assert {"fconv1", "fconv6", "mtb1.squeeze", "fc"} <= dict(made.scales()).keys()
+
+
+def test_a_budget_of_rank_1(weights: Path, walks: Path, tmp_path: Path) -> None:
+    out = tmp_path / "int8.json"
+    budget = ["--max-drop", 100, "--correct-biases", "--sequences", 32]
+    done = succeed("calibrate", weights, walks, out, *budget)
+    assert "Layers kept in floating point" in done.stdout
+    assert Calibration.load(out).biases
+    found = succeed("calibrate", weights, walks, out, *budget, "--json").json["sensitivity"]
+    assert found["kept"] == []
+    assert [len(point["kept"]) for point in found["frontier"]] == list(range(6))
+
+
+def test_a_cache_for_trtexec(weights: Path, walks: Path, tmp_path: Path, refused: Refused) -> None:
+    cache = ["--tensorrt-cache", tmp_path / "cache"]
+    refused(["calibrate", weights, walks, tmp_path / "int8.json", *cache], "give --no-equalize")
+    succeed("calibrate", weights, walks, tmp_path / "int8.json", "--no-equalize", *cache)
+    lines = (tmp_path / "cache").read_text().splitlines()
+    assert lines[0] == "TRT-8601-EntropyCalibration2"
+    assert len(lines) > 6
+
+
+def test_what_cannot_be_calibrated(
+    weights: Path, walks: Path, store: Path, calibrated: Path, tmp_path: Path, refused: Refused
+) -> None:
+    out = tmp_path / "int8.json"
+    shutil.copy(calibrated, out)  # which each of these leaves as it is
+    refused(["calibrate", weights, store, out], "needs 32 sequences or more, and", "has 8")
+    refused(["calibrate", weights, walks, out, "--sequences", 31], "needs 32 sequences or more, not 31")
+    refused(["calibrate", weights, walks, out, "--subjects", "9"], "no subject '9'")
+    refused(["calibrate", weights, walks, tmp_path], "is a folder")
+
+
+def test_what_cannot_be_exported(
+    weights: Path, bundle: Path, other_bundle: Path, calibrated: Path, tmp_path: Path, refused: Refused
+) -> None:
+    box = Path(shutil.copy(bundle, tmp_path / "box.gait"))
+    other = Path(shutil.copy(other_bundle, tmp_path / "other.gait"))
+    int8 = ["--precision", "int8"]
+    refused(["export", box, *int8], "has no calibration; run: gaitedge calibrate")
+    refused(["export", other, *int8, "--calibration", calibrated], "it is of other weights")
+    refused(["export", box, "--precision", "fp32", "--calibration", calibrated], "fp32 has no use for one")
+    refused(["export", box, *int8, "--calibration", tmp_path / "none.json"], "none.json")
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(calibrated.read_text().replace("0.", "-0.", 1))
+    refused(["export", box, *int8, "--calibration", damaged], "damaged.json")
+    damaged.write_text(json.dumps({"format": 1}))
+    refused(["export", box, *int8, "--calibration", damaged], "damaged.json")
+    refused(["bench", box, *int8], "holds no int8 graph; run: gaitedge export")
+
+
+@linux
+def test_an_interrupted_calibration_goes_on(
+    weights: Path, walks: Path, calibrated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8.json"
+    process = start("calibrate", weights, walks, out)
+    until(lambda: any(tmp_path.iterdir()), process)
+    done = press(process)
+    if check_interrupted(done):
+        assert not out.exists()
+        assert set(contents(tmp_path)) <= {".int8.json.unfinished"}
+    succeed("calibrate", weights, walks, out)
+    assert out.read_bytes() == calibrated.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"int8.json"}
+
+
+def test_no_store_at_all(weights: Path, tmp_path: Path) -> None:
+    done: Done = in_process("calibrate", weights, tmp_path, tmp_path / "int8.json")
+    check_refusal(done, str(tmp_path))
