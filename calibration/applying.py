@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ __all__ = ["find_quantization", "quantization"]
 def quantization(calibration: Calibration, config: GaitPartConfig, weights: Weights) -> Quantization:
     """Scales, biases and equalised weights of a calibration. Raises InputError for another model's."""
     calibration.check(config, weights)
+    if not calibration.scales():
+        raise InputError("it leaves every layer in floating point: there is no int8 in it")
     return Quantization(
         weights=apply_factors(config, weights, calibration.factors) if calibration.factors else weights,
         scales=calibration.scales(),
@@ -45,12 +49,26 @@ def find_quantization(source: Path, calibration: Path | None = None) -> Quantiza
     """
     model = open_model(source)
     if calibration is not None:
-        found = Calibration.load(calibration)
+        found, where = Calibration.load(calibration), str(calibration)
     elif CALIBRATION in model.manifest.members:
-        found = Calibration.from_json(model.read(CALIBRATION))
+        where = f"{CALIBRATION} in {source}"
+        with _naming(where):
+            found = Calibration.from_json(model.read(CALIBRATION))
     elif (found := Calibration.load(shipped_calibration())).weights != model.fingerprint:
         raise InputError(
             f"{source} has no calibration; run: gaitedge calibrate {source} STORE calibration.json, "
             "then export with --calibration calibration.json"
         )
-    return quantization(found, model.config, model.weights())
+    else:
+        where = "the shipped calibration"
+    with _naming(where):
+        return quantization(found, model.config, model.weights())
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Say where a calibration is that cannot be used."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import struct
 from dataclasses import dataclass, field
@@ -30,6 +29,8 @@ METHODS = tuple(OBSERVERS)
 """How a range is chosen."""
 
 _FORMAT = 1
+_LARGEST = 1e30  # of a number in the file: well within float32, of which the graph is
+_SMALLEST = 1e-6  # of a factor; equalize gives none below 1/16
 _LAYER = re.compile(r"fconv[1-9]\d*|mtb[12]\.(squeeze|excite)|fc")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"8\.(\d)(?:\.(\d{1,2}))?(?:\.\d+)*")
@@ -72,14 +73,16 @@ class Calibration:
             f"sequences must be 1 or more, not {self.sequences!r}",
         )
         _demand(bool(self.ranges), "it has no ranges")
-        object.__setattr__(self, "floating", tuple(self.floating))
+        object.__setattr__(self, "floating", tuple(dict.fromkeys(self.floating)))
         for layer, value in self.ranges.items():
-            _demand(_is_number(value) and value > 0, f"the range of {layer} must be above 0, not {value!r}")
+            good = _is_number(value) and value > 0
+            _demand(good, f"the range of {layer} must be above 0, not {value!r:.40}")
+        object.__setattr__(self, "ranges", {layer: float(value) for layer, value in self.ranges.items()})
         for name in ("factors", "biases"):
             lists = {layer: tuple(values) for layer, values in getattr(self, name).items()}
             object.__setattr__(self, name, lists)
             for layer, values in lists.items():
-                good = all(_is_number(value) and (value > 0 or name == "biases") for value in values)
+                good = all(_is_number(value) and (name == "biases" or value >= _SMALLEST) for value in values)
                 _demand(good, f"the {name} of {layer} hold a value that is none")
         for layer in (*self.ranges, *self.floating, *self.factors, *self.biases):
             _demand(_LAYER.fullmatch(str(layer)), f"no network has a layer {layer!r}")
@@ -99,7 +102,7 @@ class Calibration:
         _demand(
             found == self.weights,
             f"it is of other weights: made for {self.weights[:12]}, these are {found[:12]}; "
-            "run: gaitedge calibrate",
+            "run: gaitedge calibrate WEIGHTS STORE calibration.json",
         )
         layers, shapes = layer_names(config), config.shapes()
         for layer in (*self.ranges, *self.factors, *self.biases):
@@ -129,9 +132,15 @@ class Calibration:
             version = values.pop("format")
             if version != _FORMAT:
                 raise InputError(f"its format is {version!r}, this GaitEdge reads {_FORMAT}; calibrate again")
-            ranges = {layer: float(value) for layer, value in values.pop("ranges").items()}
-            return cls(ranges=ranges, **values)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            return cls(**values)
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             reason = one_line(error)
             raise InputError(f"not a calibration: {type(error).__name__}: {reason}") from None
 
@@ -192,7 +201,7 @@ def _output_channels(shapes: dict[str, tuple[int, ...]], layer: str) -> int:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def _demand(good: object, message: str) -> None:

@@ -30,7 +30,18 @@ from gaitedge.files import sha256
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.weights import Weights, fingerprint
 
-__all__ = ["MINIMUM", "Method", "Progress", "calibrate", "choose", "collect", "fingerprint_shown", "show"]
+__all__ = [
+    "MINIMUM",
+    "Method",
+    "Progress",
+    "calibrate",
+    "check_destination",
+    "choose",
+    "collect",
+    "fingerprint_shown",
+    "show",
+    "unfinished",
+]
 
 MINIMUM = 32
 """Sequences. With the shipped weights the FConvs' ranges by mse were within 2 % of those from 500 sequences
@@ -145,6 +156,7 @@ def calibrate(
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
+    save: bool = True,
 ) -> Calibration:
     """Find the ranges of a network's layers on walks of a store, and write them to a file.
 
@@ -155,7 +167,8 @@ def calibrate(
     walks that the calibration has not seen. sequences: how many to show, all of the subjects' where there
     are fewer. frames: of each. temporal_head: whether the layers behind HP are to be quantised too.
     equalized: whether the channels of each FConv are made equally large first, which halves what int8 costs
-    the shipped weights. progress, threads: as collect takes them.
+    the shipped weights. progress, threads: as collect takes them. save: False leaves writing to refine, and
+    what was counted stays beside `out` until then.
     Raises InputError for an unknown method, for fewer than MINIMUM sequences, where a layer reads nothing
     but zeros, and what collect, load_weights, Bundle.open and Store raise. `out` is then as it was.
     """
@@ -171,7 +184,7 @@ def calibrate(
             raise InputError(f"a calibration needs {least} {name} or more, not {value}{why}")
     if seed < 0:
         raise InputError(f"the seed must be 0 or more, not {seed}")
-    out = _check_destination(Path(out))
+    out = check_destination(Path(out))
     model, data = open_model(source), Store(store)
     config, weights = model.config, model.weights()
     numbers = choose(
@@ -182,7 +195,7 @@ def calibrate(
             f"a calibration needs {MINIMUM} sequences or more, and {store} has {len(numbers)} of "
             f"{subjects}{_WHY}"
         )
-    resume = out.with_name(f".{out.name}.unfinished")
+    resume = unfinished(out)
     factors = {}
     if equalized:
         walks = [show(data, number, frames, seed) for number in numbers[:_EQUALIZED_ON]]
@@ -207,8 +220,9 @@ def calibrate(
         floating=() if temporal_head else tuple(one for one in ranges if not one.startswith("fconv")),
         versions={"gaitedge": __version__, probe.runtime: probe.version},
     )
-    calibration.save(out)
-    resume.unlink(missing_ok=True)
+    if save:
+        calibration.save(out)
+        resume.unlink(missing_ok=True)
     return calibration
 
 
@@ -262,7 +276,12 @@ def _check_fired(histograms: dict[str, Histogram], sequences: int) -> None:
         )
 
 
-def _check_destination(path: Path) -> Path:
+def unfinished(out: Path) -> Path:
+    """Where an interrupted calibration keeps what it has counted."""
+    return out.with_name(f".{out.name}.unfinished")
+
+
+def check_destination(path: Path) -> Path:
     """Raise InputError unless a calibration can be written at `path`."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the calibration to write, as in {path / 'int8.json'}")

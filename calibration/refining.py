@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gaitedge.calibration.calibration import Calibration
-from gaitedge.calibration.collecting import choose, show
+from gaitedge.calibration.collecting import choose, show, unfinished
 from gaitedge.calibration.correction import correct_biases
 from gaitedge.calibration.sensitivity import Sensitivity, find_sensitivity
 from gaitedge.data.splits import choose_subjects
@@ -28,7 +28,8 @@ Progress = Callable[[str, int, int], None]
 def refine(
     source: Path,
     store: Path,
-    path: Path,
+    calibration: Calibration,
+    out: Path,
     subjects: str = "all",
     *,
     corrected: bool = False,
@@ -39,20 +40,20 @@ def refine(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Calibration, Sensitivity | None]:
-    """Correct a calibration, keep in floating point what a budget of rank-1 demands, and write it again.
+    """Correct a calibration, keep in floating point what a budget of rank-1 demands, and write it.
 
-    path: the calibration, of the model in `source`; it stays as it was on any error. subjects, frames, seed:
-    as they were shown to `calibrate`. corrected: whether biases are corrected. max_drop: the budget, by how
-    many percentage points rank-1 of any probe set may fall among the subjects `judged_on`; without one
-    nothing is judged. Raises what the functions raise that do it.
+    calibration: of the model in `source`, not written yet. out: where to; what is there stays as it was on
+    any error. subjects, frames, seed: as they were shown to `calibrate`. corrected: whether biases are
+    corrected. max_drop: the budget, by how many percentage points rank-1 of any probe set may fall among the
+    subjects `judged_on`; without one nothing is judged. Raises what the functions raise that do it.
     """
-    model, data, calibration = open_model(source), Store(store), Calibration.load(path)
+    model, data = open_model(source), Store(store)
     config, weights = model.config, model.weights()
     calibration.check(config, weights)
-    before = calibration
     if corrected:
+        count = min(SEQUENCES, calibration.sequences)
         people = choose_subjects(subjects, (one.subject for one in data.sequences))
-        shown = [show(data, number, frames, seed) for number in choose(data, people, SEQUENCES, seed)]
+        shown = [show(data, number, frames, seed) for number in choose(data, people, count, seed)]
         report = None if progress is None else functools.partial(progress, "correcting biases")
         biases = correct_biases(config, weights, calibration, shown, report)
         calibration = dataclasses.replace(calibration, biases=biases)
@@ -70,6 +71,6 @@ def refine(
             progress=progress and (lambda done, total, name: progress(name, done, total)),
         )
         calibration = dataclasses.replace(calibration, floating=(*calibration.floating, *found.kept))
-    if calibration != before:
-        calibration.save(path)
+    calibration.save(out)
+    unfinished(out).unlink(missing_ok=True)
     return calibration, found

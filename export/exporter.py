@@ -99,11 +99,12 @@ def export(
     _check_names(target, precision)
     check_destination(out)
     wanted = precision or ("int8" if quantization is not None else None)
-    if (wanted == "int8") != (quantization is not None):
+    if wanted != "int8" and quantization is not None:
+        raise InputError(f"{wanted} has no use for a calibration: leave it out, or take --precision int8")
+    if wanted == "int8" and quantization is None:
         raise InputError(
-            f"int8 needs a calibration of these weights, and {wanted} has no use for one; run: gaitedge "
-            "calibrate WEIGHTS STORE calibration.json, then export with --precision int8 --calibration "
-            "calibration.json"
+            "int8 needs a calibration of these weights; run: gaitedge calibrate WEIGHTS STORE int8.json, "
+            "then export with --precision int8 --calibration int8.json"
         )
     if out.suffix.lower() == ".onnx":
         if target not in ("auto", "portable"):

@@ -85,6 +85,13 @@ class Model:
         """Those of the bundle that the model comes from."""
         return dict(self.source.manifest.targets) if self.source else {}
 
+    @property
+    def _calibration(self) -> bytes | None:
+        """The one in the bundle that the model comes from."""
+        if self.source is None or CALIBRATION not in self.source.manifest.members:
+            return None
+        return self.source.read(CALIBRATION)
+
     def newest(self, out: Path) -> Model:
         """The model, with what the bundle at `out` holds now where that is the one it comes from: another
         export may have added a target since. Raises BundleError where it became another model's."""
@@ -104,13 +111,16 @@ class Model:
 
     def bundle(self, made: Mapping[str, Made]) -> Bundle:
         """A bundle with what the source has already, and these targets."""
-        targets = {**self.targets, **{name: one.target for name, one in made.items()}}
         parts = dict(self.graphs)
         for one in made.values():
             parts.update(one.members)
+        targets = {**self.targets, **{name: one.target for name, one in made.items()}}
+        if self.source is not None and parts.get(CALIBRATION, self._calibration) != self._calibration:
+            # The bundle keeps one calibration, and int8 by another one would not be what it says.
+            targets = {name: one for name, one in targets.items() if name in made or one.precision != "int8"}
         if self.source is not None:
             wanted = [name for target in targets.values() for name in target.members]
-            wanted += [CALIBRATION] if CALIBRATION in self.source.manifest.members else []
+            wanted += [CALIBRATION] if self._calibration is not None else []
             parts.update({name: self.source.read(name) for name in wanted if name not in parts})
         return make_bundle(self.config, self.weights, parts, targets)
 
@@ -129,9 +139,12 @@ def check_on_cpu(
         plan = Plan(placement="chain")
         if name == "onnxruntime":  # has int8 kernels where int8 comes in and goes out, channels last
             plan = Plan("fold_nhwc", placement="chain")
+            # None for grouped convolutions, which would be rounded for nothing.
+            scales = [scale for scale in quantization.scales if not scale[0].startswith("mtb")]
             if quantization.pooled is not None:
-                pooled = (("hp", quantization.pooled),)
-                quantization = dataclasses.replace(quantization, scales=(*quantization.scales, *pooled))
+                scales.append(("hp", quantization.pooled))
+            biases = {name: bias for name, bias in quantization.biases.items() if not name.startswith("mtb")}
+            quantization = dataclasses.replace(quantization, scales=tuple(scales), biases=biases)
         graph = model.write(plan, quantization)
         members = {member: serialize(graph), CALIBRATION: quantization.record}
     engine_name = {"cpu": "openvino", "onnxruntime": "onnxruntime", "portable": "any"}[name]
@@ -202,7 +215,7 @@ def check_graph(
     engine = load(make_bundle(model.config, model.weights, {FOLD_GRAPH: serialize(graph)}, {}), "onnxruntime")
     found = agreement.compare(engine, agreement.letter(model.config, model.weights))
     agreement.check_agreement(engine.description, precision, found)
-    return found, engine.description
+    return found, engine.description.partition(";")[0]  # not why it was taken
 
 
 def is_bundle(path: Path) -> bool:

@@ -85,10 +85,8 @@ def test_int8_embeds_real_walks_as_fp32_does(box: Path, prepared: tuple[Preparat
     """By a calibration that has seen synthetic walkers alone."""
     _, found = verify_targets(box, prepared[1], "cpu-fp32,cpu-int8")
     assert found.distance is not None
-    print(
-        f"\nINT8 against FP32, {found.sequences} real walks: mean cosine {found.mean_cosine:.6f}, smallest "
-    )
-    print(f"{found.minimum_cosine:.6f}; largest change of a distance {found.distance.change:.4f}")
+    print(f"\nINT8 against FP32, {found.sequences} real walks: cosine {found.mean_cosine:.6f} in the mean,")
+    print(f"{found.minimum_cosine:.6f} at least; largest change of a distance {found.distance.change:.4f}")
     assert found.sequences == 297
     assert found.mean_cosine >= 0.995
 

@@ -55,6 +55,8 @@ def calibrate(
     """Find the ranges that int8 stands for, layer by layer, from walks of a store."""
     from gaitedge.calibration import collecting, sensitivity
     from gaitedge.calibration.refining import refine
+    from gaitedge.data.splits import choose_subjects
+    from gaitedge.data.store import Store
     from gaitedge.export.exporter import open_model
     from gaitedge.export.plan import layer_names
 
@@ -64,6 +66,13 @@ def calibrate(
             "a calibration cache is for the network as it was trained, and equalised channels are not in it; "
             "give --no-equalize beside --tensorrt-cache"
         )
+    if tensorrt_cache:  # all that can be told before the work
+        collecting.check_destination(tensorrt_cache)
+        if tensorrt_cache.resolve() == out.resolve():
+            raise InputError(f"{out} is the calibration; name another file for --tensorrt-cache")
+    if max_drop is not None:
+        choose_subjects(judge_on, (one.subject for one in Store(store).sequences))
+    more = correct_biases or max_drop is not None
     with progress_bar("showing walks") as update:
         found = collecting.calibrate(
             source,
@@ -75,12 +84,14 @@ def calibrate(
             temporal_head=temporal_head,
             equalized=equalize,
             progress=lambda done, total: update(done, total, "showing walks"),
+            save=not more,
         )
         judged = None
-        if correct_biases or max_drop is not None:
+        if more:
             found, judged = refine(
                 source,
                 store,
+                found,
                 out,
                 subjects,
                 corrected=correct_biases,

@@ -131,7 +131,8 @@ def train(
         say(f"{done.weights}: {done.iterations} iterations, {_line(done.figures)}")
         if calibration is not None:
             say(
-                f"for INT8: gaitedge export {done.weights} --precision int8 --calibration {run / CALIBRATION}"
+                f"for INT8: gaitedge export {done.weights} OUT.gait --precision int8 "
+                f"--calibration {run / CALIBRATION}"
             )
 
 

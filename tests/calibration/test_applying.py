@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from networks import random_silhouettes, random_weights
 from small_walks import SMALL, WEIGHTS
@@ -19,6 +20,7 @@ from gaitedge.engines import load, load_target
 from gaitedge.errors import InputError
 from gaitedge.export.agreement import cosines
 from gaitedge.export.exporter import export
+from gaitedge.export.plan import layer_names
 from gaitedge.machine.cpu import cpu_features
 from gaitedge.weights import save_weights, shipped_weights
 
@@ -72,6 +74,31 @@ def test_a_bundle_runs_in_int8_and_keeps_its_calibration(
     assert load(bundle, precision="fp32").precision == "fp32"
 
 
+def test_a_bundle_keeps_one_calibration(
+    store: Path, weights: Path, calibration: Path, tmp_path: Path
+) -> None:
+    """INT8 by another one would not be what the bundle says."""
+    out, other = tmp_path / "box.gait", tmp_path / "other.json"
+    calibrate(weights, store, other, "minmax", threads=1)
+    export(weights, out, "cpu")
+    export(out, out, "cpu", "int8", quantization=find_quantization(out, calibration))
+    export(out, out, "onnxruntime", "int8", quantization=find_quantization(out, other))
+    bundle = Bundle.open(out)
+    assert bundle.manifest.targets.keys() == {"cpu-fp32", "onnxruntime-int8"}
+    assert bundle.read("calibration.json") == other.read_bytes()
+
+
+def test_onnx_runtime_is_spared_what_it_has_no_kernels_for(
+    store: Path, weights: Path, tmp_path: Path
+) -> None:
+    made, out = tmp_path / "int8.json", tmp_path / "box.gait"
+    calibrate(weights, store, made, temporal_head=True, threads=1)
+    for target, quantised in (("cpu", True), ("onnxruntime", False)):
+        export(weights, out, target, "int8", quantization=find_quantization(weights, made))  # type: ignore[arg-type]
+        graph = onnx.load_from_string(Bundle.open(out).read(f"graphs/{target}-int8.onnx")).graph
+        assert any(node.name == "mtb1.squeeze.input.quantize" for node in graph.node) == quantised
+
+
 @pytest.mark.skipif(not HAS_INT8, reason="this processor has no INT8 instructions")
 @pytest.mark.parametrize("target", ["cpu", "onnxruntime"])
 def test_the_shipped_weights_run_in_int8_kernels(target: str, tmp_path: Path) -> None:
@@ -89,10 +116,13 @@ def test_int8_needs_a_calibration_of_these_weights(weights: Path, calibration: P
         find_quantization(weights)
     with pytest.raises(InputError, match="int8 needs a calibration of these weights"):
         export(weights, out, "cpu", "int8")
-    with pytest.raises(InputError, match="and fp32 has no use for one"):
+    with pytest.raises(InputError, match="fp32 has no use for a calibration"):
         export(weights, out, "cpu", "fp32", quantization=find_quantization(weights, calibration))
     other = tmp_path / "other.safetensors"
     save_weights(other, SMALL, random_weights(SMALL, 9))
-    with pytest.raises(InputError, match="it is of other weights"):
+    with pytest.raises(InputError, match=r"int8\.json: .*it is of other weights"):
         find_quantization(other, calibration)
+    nothing = dataclasses.replace(Calibration.load(calibration), floating=tuple(layer_names(SMALL)))
+    with pytest.raises(InputError, match="there is no int8 in it"):
+        quantization(nothing, SMALL, WEIGHTS)
     assert not out.exists()

@@ -79,6 +79,31 @@ def test_a_cache_for_trtexec(weights: Path, walks: Path, tmp_path: Path, refused
     assert len(lines) > 6
 
 
+def test_what_is_refused_before_the_work(
+    weights: Path, walks: Path, tmp_path: Path, refused: Refused
+) -> None:
+    out = tmp_path / "int8.json"
+    out.write_text("precious")
+    plain = ["calibrate", weights, walks, out, "--no-equalize"]
+    refused([*plain, "--tensorrt-cache", out], "is the calibration; name another file")
+    refused([*plain, "--tensorrt-cache", tmp_path / "none" / "cache"], "there is no folder")
+    refused([*plain, "--max-drop", 1, "--judge-on", "099"], "no subject '099'")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ranges", 10**400), ("ranges", 1e308), ("ranges", True), ("ranges", "0.5"), ("factors", 1e-300)],
+)
+def test_numbers_that_are_none(
+    name: str, value: object, weights: Path, calibrated: Path, tmp_path: Path, refused: Refused
+) -> None:
+    values = json.loads(calibrated.read_text())
+    values[name]["fconv2"] = value if name == "ranges" else [value] * 4
+    wild = tmp_path / "wild.json"
+    wild.write_text(json.dumps(values))
+    refused(["export", weights, tmp_path / "box.gait", "--calibration", wild], "wild.json")
+
+
 def test_what_cannot_be_calibrated(
     weights: Path, walks: Path, store: Path, calibrated: Path, tmp_path: Path, refused: Refused
 ) -> None:
@@ -98,7 +123,10 @@ def test_what_cannot_be_exported(
     int8 = ["--precision", "int8"]
     refused(["export", box, *int8], "has no calibration; run: gaitedge calibrate")
     refused(["export", other, *int8, "--calibration", calibrated], "it is of other weights")
-    refused(["export", box, "--precision", "fp32", "--calibration", calibrated], "fp32 has no use for one")
+    refused(
+        ["export", box, "--precision", "fp32", "--calibration", calibrated],
+        "fp32 has no use for a calibration",
+    )
     refused(["export", box, *int8, "--calibration", tmp_path / "none.json"], "none.json")
     damaged = tmp_path / "damaged.json"
     damaged.write_text(calibrated.read_text().replace("0.", "-0.", 1))
