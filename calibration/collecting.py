@@ -146,7 +146,7 @@ def calibrate(
     source: Path,
     store: Path,
     out: Path,
-    method: Method = "mse",
+    method: Method = "percentile",
     subjects: str = "all",
     sequences: int = 500,
     *,
@@ -162,7 +162,7 @@ def calibrate(
 
     source: a weights file or a bundle. out: the calibration to write; what was counted so far is beside it
     while this runs, and an interrupted run goes on from there. method: of gaitedge.calibration.observers;
-    of the four mse costs the shipped weights the least. subjects: a choice as
+    of the four percentile costs the shipped weights the least (docs/int8.md). subjects: a choice as
     gaitedge.data.splits.choose_subjects takes it; those of the training leave the others for a judgement on
     walks that the calibration has not seen. sequences: how many to show, all of the subjects' where there
     are fewer. frames: of each. temporal_head: whether the layers behind HP are to be quantised too.

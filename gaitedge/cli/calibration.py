@@ -25,7 +25,7 @@ def calibrate(
     out: Annotated[Path, typer.Argument(help="Calibration to write, as in int8.json.")],
     method: Annotated[
         Literal["minmax", "percentile", "entropy", "mse"], typer.Option(help="How a range is chosen.")
-    ] = "mse",
+    ] = "percentile",
     subjects: Annotated[str, typer.Option(help="Whom to show, as in casia-b/train, 001-074 or all.")] = "all",
     sequences: Annotated[int, typer.Option(help="How many to show, of all views and conditions.")] = 500,
     temporal_head: Annotated[

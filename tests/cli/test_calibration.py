@@ -29,7 +29,7 @@ def calibrated(weights: Path, walks: Path, tmp_path_factory: pytest.TempPathFact
 def test_the_whole_way(weights: Path, walks: Path, tmp_path: Path) -> None:
     out, box = tmp_path / "int8.json", tmp_path / "box.gait"
     told = succeed("calibrate", weights, walks, out).stdout
-    assert "mse of 36 sequences" in told
+    assert "percentile of 36 sequences" in told
     assert f"gaitedge export {weights} OUT.gait --precision int8 --calibration {out}" in told
     done = succeed("export", weights, box, "--target", "cpu", "--precision", "int8", "--calibration", out)
     assert "target cpu, int8" in done.stdout
