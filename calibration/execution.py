@@ -6,17 +6,17 @@ int8 kernel for what stands around a layer it dequantises, and is slower than wi
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from gaitedge.engines.openvino import _core
+from gaitedge.bundle import Bundle
+from gaitedge.engines.openvino import shared_core
 from gaitedge.errors import InputError, MachineError, require
 
-__all__ = ["Runtime", "executed"]
-
-Runtime = Literal["openvino", "onnxruntime"]
+__all__ = ["executed", "executed_targets"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _TYPES = {"i8": "int8", "u8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
@@ -27,12 +27,13 @@ _FLOAT_OPS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm")
 _PIECE = re.compile(r"^part\d+\.|\.strip\d+$|\.by_part$")  # of a layer that is several nodes
 
 
-def executed(graph: bytes, runtime: Runtime = "openvino", floating: str = "fp32") -> dict[str, str]:
+def executed(graph: bytes, runtime: str = "openvino", floating: str = "fp32") -> dict[str, str]:
     """Load a graph of build_graph and tell what each of its layers is computed in.
 
-    graph: serialised, fp32 its float type; floating: what OpenVINO is to compute the float layers in, "fp32"
-    or "bf16". Gives layer (as in gaitedge.export.plan.layer_names) -> "int8", "fp32", "bf16" or "fp16", or
-    several of these where strips or parts of one layer differ, as in "fp32/int8".
+    graph: serialised, fp32 its float type. runtime: "openvino" or "onnxruntime". floating: what OpenVINO is to
+    compute the float layers in, "fp32" or "bf16". Gives layer (as in gaitedge.export.plan.layer_names) ->
+    "int8", "fp32", "bf16" or "fp16", or several of these where strips or parts of one layer differ, as in
+    "fp32/int8".
     Raises InputError on another runtime or type, MissingPackage where the runtime is not installed,
     MachineError where a layer cannot be found in what it runs.
     """
@@ -55,6 +56,20 @@ def executed(graph: bytes, runtime: Runtime = "openvino", floating: str = "fp32"
     return {layer: "/".join(sorted(types)) for layer, types in layers.items()}
 
 
+def executed_targets(bundle: Bundle) -> dict[str, dict[str, str]]:
+    """Target of a CPU in int8 -> what each of its layers is computed in, where its runtime is installed."""
+    found = {}
+    for name, target in sorted(bundle.manifest.targets.items()):
+        runtime = target.engine
+        if target.graph is None or runtime == "any" or importlib.util.find_spec(runtime) is None:
+            continue
+        try:
+            found[name] = executed(bundle.read(target.graph), runtime)
+        except MachineError:  # of a degenerate network, whose products are no such nodes any more
+            continue
+    return found
+
+
 def _layer(name: str) -> str:
     """Of "part3.mtb1.squeeze", "fconv3.strip1" or "fc.by_part": mtb1.squeeze, fconv3, fc."""
     return _PIECE.sub("", name)
@@ -62,7 +77,7 @@ def _layer(name: str) -> str:
 
 def _in_openvino(graph: bytes, hint: str, products: list[str]) -> dict[str, str]:
     """Product -> type, from the execution graph."""
-    core = _core()
+    core = shared_core()
     compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": hint})
     found: dict[str, str] = {}
     for node in compiled.get_runtime_model().get_ordered_ops():

@@ -98,14 +98,14 @@ def _start_onnxruntime(model: bytes, threads: int) -> tuple[str, _Run]:
 
 def _start_openvino(model: bytes, threads: int) -> tuple[str, _Run]:
     """The version, and what runs the model."""
-    from gaitedge.engines.openvino import _core, _import
+    from gaitedge.engines.openvino import import_openvino, shared_core
 
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
-    core: Any = _core()
+    core: Any = shared_core()
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
     request = compiled.create_infer_request()
 
@@ -113,4 +113,4 @@ def _start_openvino(model: bytes, threads: int) -> tuple[str, _Run]:
         request.infer([silhouettes])
         return [request.get_output_tensor(index).data for index in range(len(compiled.outputs))]
 
-    return _import().__version__.partition("-")[0], run
+    return import_openvino().__version__.partition("-")[0], run

@@ -35,12 +35,12 @@ def run(
 
 def run_in_openvino(model: onnx.ModelProto, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The model's only output in OpenVINO, which reads no functions, in the types of the graph."""
-    from gaitedge.engines.openvino import _core
+    from gaitedge.engines.openvino import shared_core
 
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     settings = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "dynamic"}
-    core = _core()
+    core = shared_core()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     return np.array(compiled([silhouettes])[0], np.float32)
 

@@ -188,8 +188,9 @@ def inspect(
     frames: Annotated[int, typer.Option(min=1, help="Of a sequence, for MACs and bytes.")] = 30,
     json: Json = False,
 ) -> None:
-    """Show what a bundle holds, and what the network costs, block by block."""
+    """Show what a bundle holds, what of it runs in int8, and what the FP32 network costs, block by block."""
     from gaitedge.bundle import FOLD_GRAPH
+    from gaitedge.calibration.execution import executed_targets
     from gaitedge.export import blocks, drawing
     from gaitedge.export.exporter import open_model
     from gaitedge.export.graph import Plan, build_graph
@@ -203,9 +204,9 @@ def inspect(
         else blocks.parse(bundle.read(FOLD_GRAPH), str(bundle.path))
     )
     found = blocks.examine(graph, frames=frames)
-    manifest = bundle.manifest
+    manifest, ran = bundle.manifest, executed_targets(bundle)
     if json:
-        print_json({"manifest": manifest, "graph": found})
+        print_json({"manifest": manifest, "graph": found, "computed_in": ran})
         return
     if manifest.targets:
         say(
@@ -213,6 +214,9 @@ def inspect(
             f"{manifest.created}"
         )
         _manifest(manifest)
+        for name, layers in ran.items():
+            low = [layer for layer, kind in layers.items() if kind == "int8"]
+            say(f"{name} runs in int8 kernels: {', '.join(low) or 'nothing'}")
     say(f"network: {manifest.config.to_json()}")
     say()
     print_lines(drawing.draw(graph, frames=frames))

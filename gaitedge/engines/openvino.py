@@ -21,7 +21,7 @@ from gaitedge.errors import BundleError, one_line, require
 from gaitedge.files import sha256
 from gaitedge.machine.cpu import cpu_features
 
-__all__ = ["OpenVINOEngine"]
+__all__ = ["OpenVINOEngine", "import_openvino", "shared_core"]
 
 # OpenVINO's own choice is BF16 wherever the processor has it, so the precision is always set.
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
@@ -42,7 +42,7 @@ class OpenVINOEngine:
     largest_batch = None
 
     def __init__(self, bundle: Bundle, choice: Choice) -> None:
-        openvino, core = _import(), _core()
+        openvino, core = import_openvino(), shared_core()
         # Without the instructions OpenVINO converts back and forth, which is slower than FP32.
         able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         able = able and not _BF16_FEATURES.isdisjoint(cpu_features())
@@ -121,17 +121,17 @@ def _keep(key: str, compiled: Any) -> None:
 
 
 @functools.cache
-def _core() -> Any:
+def shared_core() -> Any:
     """OpenVINO's one core in this process, never given up.
 
     Each core gives the thread that makes it another stack for signals, and takes that away at its
     end. Of two cores the one made first must not end first: the next signal, such as Ctrl-C, would
     then find a stack that is gone, and crash the process.
     """
-    return _import().Core()
+    return import_openvino().Core()
 
 
-def _import() -> ModuleType:
+def import_openvino() -> ModuleType:
     """Import OpenVINO, and keep it from reporting that to Google Analytics, as it does by default: in a
     process that it forks off this one, with a number for this user that it writes to ~/intel."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # not importable
