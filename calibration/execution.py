@@ -30,8 +30,8 @@ _PIECE = re.compile(r"^part\d+\.|\.strip\d+$|\.by_part$")  # of a layer that is 
 def executed(graph: bytes, runtime: str = "openvino", floating: str = "fp32") -> dict[str, str]:
     """Load a graph of build_graph and tell what each of its layers is computed in.
 
-    graph: serialised, fp32 its float type. runtime: "openvino" or "onnxruntime". floating: what OpenVINO is to
-    compute the float layers in, "fp32" or "bf16". Gives layer (as in gaitedge.export.plan.layer_names) ->
+    graph: serialised, fp32 its float type. runtime: "openvino" or "onnxruntime". floating: what OpenVINO is
+    to compute float layers in, "fp32" or "bf16". Gives layer (as in gaitedge.export.plan.layer_names) ->
     "int8", "fp32", "bf16" or "fp16", or several of these where strips or parts of one layer differ, as in
     "fp32/int8".
     Raises InputError on another runtime or type, MissingPackage where the runtime is not installed,
