@@ -118,7 +118,7 @@ def correct_biases(
 
     E[W x] − E[Wq xq] over calibration silhouettes, before the activation; layer by layer in the network's
     order, each in a network that has the biases of those before it. The means are measured, in the graph
-    that is exported; the paper infers them from batch normalisation, which GaitPart lacks.
+    that TensorRT gets; the paper infers them from batch normalisation, which GaitPart lacks.
 
     weights: as trained; the calibration's factors are applied here, biases that it has already are not
     looked at. sequences: each [frames, 64, 44]; each counts the same. A layer that has weights of its own for

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gaitedge.bundle import Bundle
-from gaitedge.engines.openvino import shared_core
+from gaitedge.engines.openvino import has_bf16, shared_core
 from gaitedge.errors import InputError, MachineError, require
 
 __all__ = ["executed", "executed_targets"]
@@ -57,14 +57,18 @@ def executed(graph: bytes, runtime: str = "openvino", floating: str = "fp32") ->
 
 
 def executed_targets(bundle: Bundle) -> dict[str, dict[str, str]]:
-    """Target of a CPU in int8 -> what each of its layers is computed in, where its runtime is installed."""
+    """Target of a CPU in int8 -> what each of its layers is computed in, where its runtime is installed.
+
+    In OpenVINO with the layers in floating point as its engine has them: in BF16 where the processor has it.
+    """
     found = {}
     for name, target in sorted(bundle.manifest.targets.items()):
         runtime = target.engine
         if target.graph is None or runtime == "any" or importlib.util.find_spec(runtime) is None:
             continue
         try:
-            found[name] = executed(bundle.read(target.graph), runtime)
+            floating = "bf16" if runtime == "openvino" and has_bf16() else "fp32"
+            found[name] = executed(bundle.read(target.graph), runtime, floating)
         except MachineError:  # of a degenerate network, whose products are no such nodes any more
             continue
     return found

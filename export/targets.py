@@ -143,7 +143,7 @@ def check_on_cpu(
             scales = [scale for scale in quantization.scales if not scale[0].startswith("mtb")]
             if quantization.pooled is not None:
                 scales.append(("hp", quantization.pooled))
-            biases = {name: bias for name, bias in quantization.biases.items() if not name.startswith("mtb")}
+            biases = {one: bias for one, bias in quantization.biases.items() if not one.startswith("mtb")}
             quantization = dataclasses.replace(quantization, scales=tuple(scales), biases=biases)
         graph = model.write(plan, quantization)
         members = {member: serialize(graph), CALIBRATION: quantization.record}

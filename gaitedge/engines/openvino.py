@@ -21,7 +21,7 @@ from gaitedge.errors import BundleError, one_line, require
 from gaitedge.files import sha256
 from gaitedge.machine.cpu import cpu_features
 
-__all__ = ["OpenVINOEngine", "import_openvino", "shared_core"]
+__all__ = ["OpenVINOEngine", "has_bf16", "import_openvino", "shared_core"]
 
 # OpenVINO's own choice is BF16 wherever the processor has it, so the precision is always set.
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
@@ -43,9 +43,7 @@ class OpenVINOEngine:
 
     def __init__(self, bundle: Bundle, choice: Choice) -> None:
         openvino, core = import_openvino(), shared_core()
-        # Without the instructions OpenVINO converts back and forth, which is slower than FP32.
-        able = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        able = able and not _BF16_FEATURES.isdisjoint(cpu_features())
+        able = has_bf16()
         self.precision, self.description = choice.settle(
             f"OpenVINO {openvino.__version__.partition('-')[0]}",
             core.get_property("CPU", "FULL_DEVICE_NAME"),
@@ -118,6 +116,13 @@ def _keep(key: str, compiled: Any) -> None:
     except RuntimeError:  # as from OpenVINO on a processor for which it has no such form
         return
     blobs.keep(key, stream.getvalue())
+
+
+def has_bf16() -> bool:
+    """Whether this processor computes in BF16: without the instructions OpenVINO converts back and forth,
+    which is slower than FP32."""
+    capable = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return capable and not _BF16_FEATURES.isdisjoint(cpu_features())
 
 
 @functools.cache
