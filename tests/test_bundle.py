@@ -14,31 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import TARGETS
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle, write_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import BundleError, WeightsError
 from gaitedge.files import sha256
-from gaitedge.manifest import Agreement, Build, Target
 from gaitedge.weights import Weights, fingerprint, load_weights
 
 SMALL = GaitPartConfig(channels=(2, 4, 8), parts=4, embedding_dim=8)
 GRAPH = bytes(range(256)) * 8
-BUILD = Build(
-    member="engines/tensorrt-fp16.plan",
-    graph="graphs/tensorrt-fp16.onnx",
-    device="NVIDIA Orin",
-    compute_capability=(8, 7),
-    versions={"tensorrt": "10.3.0", "cuda": "12.6"},
-    options={"batch": [1, 1, 8], "workspace": 0.5},
-    seconds=41.5,
-    layers={"fconv1": "fp16", "fc": "fp32"},
-    fell_back=("fc",),
-)
-TARGETS = {
-    "cpu-fp32": Target("openvino", "fp32", Agreement("ONNX Runtime 1.31.1", 7e-7, 0.9999999)),
-    "tensorrt-fp16": Target("tensorrt", "fp16", Agreement("ONNX Runtime 1.31.1", 3e-3, 0.99999), BUILD),
-}
 
 
 def draw_weights(config: GaitPartConfig) -> Weights:
@@ -116,63 +101,6 @@ def test_what_is_written_is_read(path: Path, tmp_path: Path) -> None:
     unzipped.write_bytes(bundle.read("weights.safetensors"))
     config, again = load_weights(unzipped)
     assert fingerprint(config, again) == bundle.fingerprint
-
-
-def test_a_bundle_of_the_first_format_is_read(path: Path) -> None:
-    """It had one target a runtime."""
-
-    def first(manifest: dict[str, object]) -> None:
-        targets = {"cpu": {"engine": "openvino", "precision": "bf16", "agreement": None}}
-        manifest.update(format=1, targets=targets)
-
-    edit_manifest(path, first)
-    manifest = Bundle.open(path).manifest
-    assert manifest.targets == {"cpu-bf16": Target("openvino", "bf16")}
-    assert manifest.target("cpu") == manifest.target("cpu", "bf16") == Target("openvino", "bf16")
-    assert manifest.target("cpu", "fp32") is None
-
-
-def test_the_fastest_precision_is_taken_where_none_is_asked_for(path: Path) -> None:
-    manifest = Bundle.open(path).manifest
-    more = {
-        **TARGETS,
-        "tensorrt-fp32": Target("tensorrt", "fp32"),
-        "tensorrt-int8": Target("tensorrt", "int8"),
-    }
-    manifest = dataclasses.replace(manifest, targets=more)
-    assert manifest.target("tensorrt") == more["tensorrt-int8"]
-    assert manifest.target("tensorrt", "fp32") == more["tensorrt-fp32"]
-    assert manifest.target("portable") is None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"precision": "int4"},
-        {"precision": ["fp16"]},
-        {"build": {**dataclasses.asdict(BUILD), "compute_capability": [8]}},
-        {"build": {**dataclasses.asdict(BUILD), "compute_capability": "new"}},
-        {"build": {"member": "engines/tensorrt-fp16.plan"}},
-        {"build": "built"},
-        {"agreement": {"cosine": 1}},
-        {"agreement": {"reference": "x", "relative_error": "small", "cosine": 1}},
-        {"agreement": {"reference": "x", "relative_error": 1e999, "cosine": 1}},
-        {"engine": "tpu"},
-        {"graph": "\x1b[31mgraph"},
-        {"build": {**dataclasses.asdict(BUILD), "versions": {}}},
-        {"build": {**dataclasses.asdict(BUILD), "versions": ["10.3"]}},
-        {"build": {**dataclasses.asdict(BUILD), "device": "a\nb"}},
-        {"build": {**dataclasses.asdict(BUILD), "options": [1]}},
-        {"build": {**dataclasses.asdict(BUILD), "seconds": "long"}},
-        {"build": {**dataclasses.asdict(BUILD), "layers": {"fc": 16}}},
-    ],
-)
-def test_a_target_that_is_none_is_refused(path: Path, change: dict[str, object]) -> None:
-    def edit(manifest: dict[str, object]) -> None:
-        manifest["targets"]["tensorrt-fp16"].update(change)  # type: ignore[index]
-
-    edit_manifest(path, edit)
-    assert "is not a GaitEdge manifest" in refusal(path)
 
 
 def test_members_are_stored_and_the_comment_is_the_manifests_digest(path: Path) -> None:
