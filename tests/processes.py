@@ -59,20 +59,18 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds
 
 def press(process: subprocess.Popen[str], times: int = 1) -> Done:
     """Ctrl-C: the signal goes to the whole group."""
-    began = time.monotonic()
     for _ in range(times):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.02)
     done = finish(process)
-    assert time.monotonic() - began < 15
     ended(process)
     return done
 
 
 def ended(process: subprocess.Popen[str]) -> None:
     """Wait for the end of all that a process started."""
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 60
     while group_of(process.pid):
         assert time.monotonic() < limit
         time.sleep(0.02)

@@ -88,9 +88,7 @@ def test_who_waits_for_a_gallery_can_be_interrupted(bundle: Path, people: Path, 
         process = start("enroll", bundle, people, raw / "001" / "nm-01" / "090", "--id", "Ada")
         time.sleep(2)
         assert process.poll() is None
-        began = time.monotonic()
-        assert check_interrupted(press(process))
-        assert time.monotonic() - began < 2
+        assert check_interrupted(press(process))  # while the lock is held
     with Gallery.open(people) as opened:
         assert "Ada" not in opened.subjects()
 

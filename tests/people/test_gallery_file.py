@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,13 +126,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_second_process_waits_for_the_first(path: Path) -> None:
     with halting(path, 3, 1.5) as process, Gallery.open(path) as gallery:
-        started = time.monotonic()
         number = gallery.enroll("Eve", walk(2))
-        waited = time.monotonic() - started
         assert process.wait(timeout=30) == 0
         assert gallery.subjects() == {"Ada": 1, "Bob": 1, "Eve": 1, "halting": 4}
         assert number == 7  # after the first one's four
-    assert waited > 0.5
 
 
 def test_a_change_that_starts_with_reading_waits_too(path: Path) -> None:
