@@ -67,7 +67,7 @@ class FocalConv(ctypes.Structure):
         ("slope", _F),
         ("inverse_scale", _F),
         *_integers(
-            "type", "layout", "count", "in_", "out", "height", "width", "kernel", "strips", "pool"
+            "type", "x_type", "layout", "count", "in_", "out", "height", "width", "kernel", "strips", "pool"
         ),
     ]
 
@@ -91,9 +91,7 @@ class MicroMotionWeights(ctypes.Structure):
         ("squeeze", _P * 2),
         ("excite", _P * 2),
         ("fc", _P),
-        *_integers(
-            "type", "parts", "channels", "squeezed", "dim", "templates", "attention", "pooling"
-        ),
+        *_integers("type", "parts", "channels", "squeezed", "dim", "templates", "attention", "pooling"),
         ("slope", _F),
     ]
 

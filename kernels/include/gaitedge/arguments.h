@@ -48,7 +48,9 @@ struct FocalConv {
   void* y;             // [count, out, height, width], halved (rounded down) where `pool`; in `layout`
   float slope;         // of the LeakyReLU
   float inverse_scale;  // kInt8 alone: 1 / scale of y
-  int32_t type;         // of x, weight and y: kFloat32, kFloat16 or kInt8
+  int32_t type;         // of weight and y: kFloat32, kFloat16 or kInt8
+  int32_t x_type;       // the same; or kUint8 for silhouettes (`in` 1), which are divided by 255 in FP32 after
+                        // the sum, or, with kInt8, are multiplied as they are: `scale` has the 1/255
   int32_t layout;       // kChannels32 for kInt8 alone
   int32_t count, in, out, height, width;
   int32_t kernel;  // odd, 1 to 7
