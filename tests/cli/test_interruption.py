@@ -58,22 +58,27 @@ def test_ctrl_c_while_walks_are_written(
     def check(whole: bool) -> None:
         if command == "synth":
             there, expected = contents(out), contents(many)
-            assert there == expected if whole else there.items() < expected.items()
+            assert there == expected if whole else there.items() <= expected.items()
         elif whole:
             for name in ("frames.npy", "index.jsonl"):
                 assert (out / name).read_bytes() == (many_prepared / name).read_bytes()
         else:
             check_refusal(in_process("eval", weights, out), "unfinished", "once more")
 
+    interrupted = 0
     for workers, walks, pause in ((1, 0, 0), (1, 0, 0.03), (2, 0, 0.06), (2, 2, 0), (2, 6, 0)):
         before = written()
         process = start(*arguments, "--workers", 2)
         until(lambda: children(process) > workers and written() >= before + walks, process)  # noqa: B023
         time.sleep(pause)
-        assert check_interrupted(press(process, times))
+        stopped = check_interrupted(press(process, times))
         assert remains(tmp_path) == []
-        check(whole=False)
+        check(whole=not stopped)
         assert written() >= before + walks  # nothing that was done is done again
+        interrupted += stopped
+        if not stopped:  # it was done before this process got its turn: begin again
+            shutil.rmtree(out)
+    assert interrupted > 0
     succeed(*arguments)
     check(whole=True)
 
