@@ -20,6 +20,8 @@ namespace gaitedge {
 
 constexpr int kUnsupported = -1;  // no kernel for such arguments: the caller checks before, or goes another way
 
+constexpr int kTicketBytes = 1024;  // at the beginning of PartDistance.workspace
+
 enum Type : int32_t { kFloat32 = 0, kFloat16 = 1, kInt8 = 2, kUint8 = 3 };
 
 enum Layout : int32_t {
@@ -41,7 +43,7 @@ struct PartPool {
 
 // FConv (Sec. 3.2), LeakyReLU, and where `pool` a 2×2 max-pool of stride 2.
 struct FocalConv {
-  const void* x;       // [count, in, height, width] in `layout`
+  const void* x;       // [count, in, height, width] in `layout`; silhouettes are [count, height, width]
   const void* weight;  // [out, kernel, kernel, in]
   const float* bias;   // [out], or null
   const float* scale;  // [out], kInt8 alone: what one step of the sum is worth, input scale × weight scale
@@ -114,7 +116,8 @@ struct PartDistance {
   const void* gallery;  // [entries, parts, dim] of `type`
   float* distance;      // [probes, k], nearest first; of equal ones the earlier entry first; NaN last
   int32_t* index;       // [probes, k]; -1 and +Inf beyond the gallery's end
-  void* workspace;      // gaitedge_part_distance_workspace bytes; its contents do not matter
+  void* workspace;      // gaitedge_part_distance_workspace bytes, for one launch at a time. The caller writes
+                        // zeros to the first kTicketBytes of them once; every launch leaves zeros there
   int32_t type;         // kFloat32 or kFloat16
   int32_t probe_count, entries, parts, dim;
   int32_t k;  // 1 to 64
@@ -132,5 +135,8 @@ GAITEDGE_API int64_t gaitedge_part_distance_workspace(const gaitedge::PartDistan
 
 // What the library was built from: the SHA-256 of its sources, in hexadecimal.
 GAITEDGE_API const char* gaitedge_sources();
+// The same and what it was built for, on one line that a reader also finds in the file without loading it:
+// "gaitedge-build sources=… targets=sm_75,sm_90,compute_90,nvcc_13.0".
+GAITEDGE_API const char* gaitedge_build();
 // In words, what a number that a function returned means.
 GAITEDGE_API const char* gaitedge_error(int status);
