@@ -24,7 +24,7 @@ WIDTH = 96  # of the picture
 GAP = 2  # between boxes side by side
 
 _NUMBERED = re.compile(r"^part\d+\.|(?<=strip)\d+|(?<=part)\d+")
-_WORDS = {"LeakyRelu": "LeakyReLU", "Sigmoid": "sigmoid", "Mul": "multiply", "Add": "add"}
+_WORDS = {"LeakyRelu": "LeakyReLU", "Sigmoid": "sigmoid", "Mul": "multiply", "Div": "divide", "Add": "add"}
 _REDUCTIONS = {"ReduceMax": "maximum", "ReduceMean": "mean"}
 _MOVES = frozenset({*VIEWS, "Transpose", "Split", "Concat", "Slice", "Gather", "Cast", "Constant", "Shape"})
 
@@ -152,8 +152,8 @@ def _sums(network: Network, nodes: Iterable[NodeProto]) -> dict[str, list[str]]:
     return found
 
 
-def _words(network: Network, node: NodeProto, sums: bool = False) -> str:
-    """What a node does."""
+def _words(network: Network, node: NodeProto, sums: bool = False, strips: int = 1) -> str:
+    """What a node does. sums: whether it adds an average to a maximum; strips: in how many a convolution."""
     op = node.op_type
     taken = network.values[node.input[0]]
     made = network.values[node.output[0]]
@@ -165,6 +165,7 @@ def _words(network: Network, node: NodeProto, sums: bool = False) -> str:
         stored = {each.type for each in network.weights_of(node).values()} - {made.type}
         text = f"Conv {weight[2]}×{weight[3]}, {taken.shape[1]} → {weight[0]}"
         text += f", {groups} groups" if groups > 1 else ""
+        text += f", {strips} strips" if strips > 1 else ""
         return text + "".join(f", {kind} weights" for kind in sorted(stored))
     if op in ("MatMul", "Gemm"):
         return f"MatMul {taken.shape[-1]} → {made.shape[-1]}"
@@ -195,12 +196,19 @@ def _inside(network: Network, node: NodeProto) -> list[str]:
     nodes = network.inside[network.nodes.index(node)]
     sums = _sums(network, nodes)
     hidden = {name for made in sums.values() for name in made}
+    # Of one FConv the block's title tells the strips.
+    images = network.batch * network.frames if not network.block(node).startswith("FConv") else 0
     words = [
-        _words(network, each, each.output[0] in sums)
+        _words(network, each, each.output[0] in sums, _strips(network, each, images))
         for each in nodes
         if each.op_type not in _MOVES and network.flows(each.output[0]) and each.output[0] not in hidden
     ]
     return [word for word, _ in itertools.groupby(words)]
+
+
+def _strips(network: Network, node: NodeProto, images: int) -> int:
+    """In how many strips of each image a convolution has its input in the batch; 1 of no images."""
+    return network.values[node.output[0]].shape[0] // images if images and node.op_type == "Conv" else 1
 
 
 def _move(network: Network, node: NodeProto) -> str:

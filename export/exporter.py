@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle, check_destination, make_bundle
+from gaitedge.engines.cuda import require_kernels
 from gaitedge.errors import InputError
 from gaitedge.export.build_options import BuildOptions
 from gaitedge.export.graph import Plan, build_graph
@@ -22,6 +23,7 @@ from gaitedge.export.targets import (
     check_graph,
     check_on_cpu,
     is_bundle,
+    pack_for_gpu,
     serialize,
 )
 from gaitedge.files import atomic_write
@@ -34,19 +36,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportReport", "export", "open_model", "rebuild"]
 
-TargetName = Literal["auto", "cpu", "onnxruntime", "tensorrt", "portable"]
+TargetName = Literal["auto", "cpu", "onnxruntime", "tensorrt", "cuda", "portable"]
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
 
 _DEFAULT: dict[str, PrecisionName] = {
     "cpu": "fp32",
     "onnxruntime": "fp32",
     "tensorrt": "fp16",
+    "cuda": "fp16",
     "portable": "fp32",
 }
 _POSSIBLE = {
     "cpu": ("fp32", "bf16", "int8"),
     "onnxruntime": ("fp32", "int8"),
     "tensorrt": ("fp32", "fp16", "bf16", "int8"),
+    "cuda": ("fp32", "fp16", "int8"),
     "portable": ("fp32",),
 }
 
@@ -57,13 +61,13 @@ class ExportReport:
 
     path: Path
     target: str
-    """"cpu", "onnxruntime", "tensorrt" or "portable"."""
+    """"cpu", "onnxruntime", "tensorrt", "cuda" or "portable"."""
     engine: str
     """The description of the engine that was checked, or "none" where none was there."""
     precision: str
     agreement: Agreement | None
     nodes: int
-    """Of the graph that the engine runs."""
+    """Of the graph that the engine runs; 0 where it runs none."""
     seconds: float
     bytes: int
     build: Build | None = None
@@ -84,14 +88,15 @@ def export(
 
     source: a weights file, or a bundle: one target of it is added or replaced, the others stay. out: a
     name that ends in .onnx gets the graph and nothing else. target: "tensorrt" builds an engine for
-    this machine's GPU; "cpu" (OpenVINO) and "onnxruntime" need that engine here; "portable" does not
-    (one that is there still checks the graph); "auto" is the first of them that this machine has.
-    precision: fp16 for tensorrt and fp32 for the others, if None, or int8 where there is a quantization.
-    plan: how a TensorRT engine's or an .onnx file's graph is written; its precision is `precision`.
-    options: of a TensorRT build. progress: called with each step's name. quantization: of these weights,
-    for int8. Raises WeightsError or BundleError on an unusable source or destination, InputError on a
-    choice that the target has not, MachineError where a GPU or an engine is missing, lacks the precision,
-    cannot be built, or disagrees with the letter. On any error `out` stays as it was.
+    this machine's GPU; "cuda" packs the weights for GaitEdge's own kernels and checks them on the GPU here;
+    "cpu" (OpenVINO) and "onnxruntime" need that engine here; "portable" does not (one that is there still
+    checks the graph); "auto" is tensorrt, cpu, onnxruntime or portable: the first that this machine has.
+    precision: fp16 for tensorrt and cuda and fp32 for the others, if None, or int8 where there is a
+    quantization. plan: how a TensorRT engine's or an .onnx file's graph is written; its precision is
+    `precision`. options: of a TensorRT build. progress: called with each step's name. quantization: of
+    these weights, for int8. Raises WeightsError or BundleError on an unusable source or destination,
+    InputError on a choice that the target has not, MachineError where a GPU or an engine is missing, lacks
+    the precision, cannot be built, or disagrees with the letter. On any error `out` stays as it was.
     """
     start = time.perf_counter()
     source, out = Path(source), Path(out)
@@ -127,6 +132,10 @@ def export(
         kind: GraphPrecision = lower if choice == "int8" else choice
         graph = model.write(dataclasses.replace(plan or Plan(), precision=kind), quantization)
         made = build_on_gpu(model, graph, choice, options or BuildOptions(), say, quantization)
+    elif chosen == "cuda":
+        require_kernels("the target cuda")
+        model = Model.read(source, say)
+        made = pack_for_gpu(model, choice, quantization, say)
     else:
         model = Model.read(source, say)
         made = check_on_cpu(model, chosen, choice, quantization, say)

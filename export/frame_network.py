@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig, strip_heights
+from gaitedge.export.packing import pack_frame_network
 from gaitedge.export.plan import HP
 from gaitedge.export.writer import Writer
 
@@ -53,36 +55,45 @@ def write_frame_network(
     # Of several strips not: OpenVINO makes floats of uint8 that is moved.
     exact = plan.placement == "chain" and writer.is_quantised("fconv1") and config.strips[0] == 1
     pixels = "silhouettes" if exact else _pixels(writer, plan)
+    if plan.fconv == "network":
+        return _network_plugin(writer, config, weights, pixels, rows=rows)
     x, folded = writer.add("Reshape", pixels, writer.shape(-1, 1, HEIGHT, WIDTH), name="frames"), 1
-    channels = 1
-    for layer, strips in enumerate(config.strips):
+    for layer, fconv in enumerate(_fconvs(config, exact)):
         # The division of the silhouettes by 255. It costs FP16 nothing: what a small weight loses below
         # the smallest normal number is less than what rounding takes from a large one beside it.
         weight = weights[f"frame.{layer}"] / np.float32(255 if layer == 0 else 1)
-        fconv = _FConv(
-            f"fconv{layer + 1}",
-            strips,
-            (channels, config.height(layer), config.width(layer)),
-            weight.shape[0],
-            weight.shape[-1],
-            config.pooled_after(layer),
-            f"fconv{layer + 2}" if layer + 1 < len(config.strips) else HP,
-            pixels=exact and layer == 0,
-        )
-        kernel = writer.weight(f"{fconv.name}.weight", weight, layer=fconv.name, channels=0)
         if plan.fconv == "plugin":
-            x = _plugin(writer, x, kernel, fconv)
+            x = _plugin(writer, x, weight, fconv)
         else:
+            kernel = writer.weight(f"{fconv.name}.weight", weight, layer=fconv.name, channels=0)
+            bias = writer.bias(f"{fconv.name}.bias", fconv.name)
             # x is [N·folded, C, H/folded, W], strip by strip in the batch.
-            x, folded = _convolve(writer, x, kernel, fconv, folded, fold=plan.fconv != "split")
+            x, folded = _convolve(writer, x, kernel, bias, fconv, folded, fold=plan.fconv != "split")
             x, folded = _max_pool(writer, x, fconv, folded)
-        channels = fconv.outputs
 
     if plan.fconv == "plugin":
         x, folded = _pooling_plugin(writer, config, x), config.parts
     else:
         x, folded = _horizontal_pooling(writer, config, x, folded)
     return _matrix(writer, config, x, folded, pixels, rows=rows)
+
+
+def _fconvs(config: GaitPartConfig, exact: bool = False) -> list[_FConv]:
+    """The FConvs of Tab. 1; exact: whether the first reads uint8."""
+    shapes = [config.shapes()[f"frame.{layer}"] for layer in range(len(config.strips))]
+    return [
+        _FConv(
+            f"fconv{layer + 1}",
+            strips,
+            (shapes[layer][1], config.height(layer), config.width(layer)),
+            shapes[layer][0],
+            shapes[layer][-1],
+            config.pooled_after(layer),
+            f"fconv{layer + 2}" if layer + 1 < len(shapes) else HP,
+            pixels=exact and layer == 0,
+        )
+        for layer, strips in enumerate(config.strips)
+    ]
 
 
 def _pixels(writer: Writer, plan: Plan) -> str:
@@ -100,7 +111,7 @@ def _pixels(writer: Writer, plan: Plan) -> str:
 
 
 def _convolve(
-    writer: Writer, x: str, kernel: str, fconv: _FConv, folded: int, *, fold: bool
+    writer: Writer, x: str, kernel: str, bias: str | None, fconv: _FConv, folded: int, *, fold: bool
 ) -> tuple[str, int]:
     """FConv and its LeakyReLU; returns the map and how many of its strips are in the batch."""
     name, strips, (_, rows, _) = fconv.name, fconv.strips, fconv.size
@@ -114,7 +125,7 @@ def _convolve(
         # Right before the convolution, though int8 could pass through cut, fold and max-pool: TensorRT's
         # builder may move the pair up, but of OpenVINO 2026.4 an int8 Reshape gives wrong numbers.
         read = writer.pixels(strip, one) if fconv.pixels else writer.activation(strip, name, one)
-        found = writer.conv(read, kernel, size, pads, name=one, bias=writer.bias(f"{name}.bias", name))
+        found = writer.conv(read, kernel, size, pads, name=one, bias=bias)
         done.append(writer.handed_on(found, name, fconv.following, one))
     x = done[0] if len(done) == 1 else writer.add("Concat", *done, name=f"{name}.join", axis=2)
     return writer.add("LeakyRelu", x, name=f"{name}.relu", alpha=SLOPE), in_batch
@@ -129,11 +140,23 @@ def _max_pool(writer: Writer, x: str, fconv: _FConv, folded: int) -> tuple[str, 
     return writer.add("MaxPool", x, name=f"{fconv.name}.pool", kernel_shape=[2, 2], strides=[2, 2]), folded
 
 
-def _plugin(writer: Writer, x: str, kernel: str, fconv: _FConv) -> str:
-    """FConv, its LeakyReLU and its max-pool as one node, whole maps in and out."""
+def _plugin(writer: Writer, x: str, weight: NDArray[np.float32], fconv: _FConv) -> str:
+    """FConv, its LeakyReLU and its max-pool as one node, whole maps in and out.
+
+    Its weight is [out, k, k, in], as the kernel reads it, and its bias float32.
+    """
+    packed = weight.transpose(0, 2, 3, 1)
+    inputs = {
+        "x": x,
+        "weight": writer.weight(f"{fconv.name}.weight", packed, layer=fconv.name, channels=None),
+    }
+    if (bias := writer.bias(f"{fconv.name}.bias", fconv.name, float32=True)) is not None:
+        inputs["bias"] = bias
 
     def body(inner: Writer) -> str:
-        y, folded = _convolve(inner, "x", "weight", fconv, 1, fold=True)
+        kernel = inner.add("Transpose", "weight", name=f"{fconv.name}.kernel", perm=[0, 3, 1, 2])
+        added = inner.to_plan("bias", f"{fconv.name}.added") if "bias" in inputs else None
+        y, folded = _convolve(inner, "x", kernel, added, fconv, 1, fold=True)
         y, folded = _max_pool(inner, y, fconv, folded)
         channels, rows, columns = fconv.whole
         half = 2 if fconv.pooled else 1
@@ -141,7 +164,7 @@ def _plugin(writer: Writer, x: str, kernel: str, fconv: _FConv) -> str:
 
     return writer.plugin(
         "GaitEdgeFocalConv",
-        {"x": x, "weight": kernel},
+        inputs,
         body,
         name=fconv.name,
         strips=fconv.strips,
@@ -207,6 +230,67 @@ def _pooling_plugin(writer: Writer, config: GaitPartConfig, x: str) -> str:
         return str(inner.add("Transpose", flat, name="hp.by_part", perm=[0, 2, 1]))
 
     return writer.plugin("GaitEdgePartPool", {"x": x}, body, name="hp", parts=config.parts)
+
+
+def _network_plugin(
+    writer: Writer, config: GaitPartConfig, weights: Weights, pixels: str, *, rows: bool
+) -> str:
+    """All FConvs and HP as one node, silhouettes [batch, frames, 64, 44] → [batch, frames, parts, C].
+
+    Its weights are one tensor, as pack_frame_network lays them out for the kernel. Their biases, float32
+    seen as fp16, are zeros, for no operator takes them back.
+    """
+
+    def body(inner: Writer) -> str:
+        x, folded = inner.add("Reshape", "silhouettes", inner.shape(-1, 1, HEIGHT, WIDTH), name="frames"), 1
+        # In float32, as the kernel does: the weights are fp16 before the division by 255.
+        x = inner.add("Div", inner.to_float32(x, "pixels.float32"), inner.ratio(255), name="pixels")
+        start = 0
+        for fconv in _fconvs(config):
+            kernel, start = _unpacked(inner, fconv, start)
+            if fconv.name == "fconv1":
+                kernel = inner.to_float32(kernel, "fconv1.kernel.float32")
+            x, folded = _convolve(inner, x, kernel, None, fconv, folded, fold=True)
+            if fconv.name == "fconv1":
+                x = inner.to_plan(x, "fconv1.rounded")
+            x, folded = _max_pool(inner, x, fconv, folded)
+        x, folded = _horizontal_pooling(inner, config, x, folded)
+        return _matrix(inner, config, x, folded, "silhouettes", rows=False)
+
+    packed = writer.packed("network.weights", pack_frame_network(config, weights, "fp16"))
+    inputs = {"silhouettes": pixels, "weights": packed}
+    x = writer.plugin("GaitEdgeFrameNetwork", inputs, body, name="network", slope=SLOPE)
+    if not rows:
+        return x
+    x = writer.add("Transpose", x, name="hp.rows", perm=[0, 2, 3, 1])
+    sizes = writer.shape(0, config.parts * config.features, 1, -1)
+    return str(writer.add("Reshape", x, sizes, name="hp.rows_by_channel"))
+
+
+def _unpacked(writer: Writer, fconv: _FConv, start: int) -> tuple[str, int]:
+    """The weight of one FConv, [out, in, k, k], out of the packed ones, and where the next one's begin.
+
+    What pack_frame_network did is undone: [out, depth] in the order of the tensor cores' fragments, depth
+    being tap and channel; FConv1's rows of five taps have a sixth, and its depth is 32.
+    """
+    outputs, k, channels, name = fconv.outputs, fconv.kernel, fconv.size[0], fconv.name
+    depth = k * k * channels if channels > 1 else 32
+    end = start + outputs * depth
+    x = _cut(writer, "weights", start, end, 0, f"{name}.packed")
+    x = writer.add("Reshape", x, writer.shape(outputs // 16, -1, 8, 4, 2, 2, 2), name=f"{name}.fragments")
+    x = writer.add("Transpose", x, name=f"{name}.in_order", perm=[0, 4, 2, 1, 5, 3, 6])
+    x = writer.add("Reshape", x, writer.shape(outputs, depth), name=f"{name}.by_output")
+    if channels == 1:
+        x = _cut(writer, x, 0, k * (k + 1), 1, f"{name}.rows")
+        x = writer.add("Reshape", x, writer.shape(outputs, k, k + 1), name=f"{name}.by_row")
+        x = _cut(writer, x, 0, k, 2, f"{name}.taps")
+    x = writer.add("Reshape", x, writer.shape(outputs, k, k, channels), name=f"{name}.by_tap")
+    return str(writer.add("Transpose", x, name=f"{name}.kernel", perm=[0, 3, 1, 2])), end
+
+
+def _cut(writer: Writer, x: str, start: int, end: int, axis: int, name: str) -> str:
+    ends = (writer.shape(start), writer.shape(end), writer.shape(axis))
+    return str(writer.add("Slice", x, *ends, name=name))
 
 
 def _matrix(writer: Writer, config: GaitPartConfig, x: str, folded: int, pixels: str, *, rows: bool) -> str:

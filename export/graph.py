@@ -55,15 +55,16 @@ def build_graph(
     channels] of the others, either of them flat if need be.
     Raises WeightsError where the weights are not those of the configuration, InputError where the plan
     has a scale, or there is a bias, for a layer that is not there, a bias has another length, is not
-    finite or is for a plugin, or a weight is beyond the plan's precision.
+    finite or is for a plugin that takes none, a plugin has no kernel for the network or the precision, or
+    a weight is beyond the plan's precision.
     """
     plan = plan or Plan()
     writer = _writer(config, weights, plan, biases)
     rows = plan.micro_motion != "plugin"
     features = write_frame_network(writer, config, weights, plan, rows=rows)
-    embeddings = write_temporal_head(writer, config, weights, plan, features)
+    write_temporal_head(writer, config, weights, plan, features)
     sizes = ("batch", config.parts, config.embedding_dim)
-    return _model(writer, plan, "GaitPart", embeddings, "embeddings", sizes)
+    return _model(writer, plan, "GaitPart", "embeddings", sizes)
 
 
 def build_frame_graph(
@@ -80,8 +81,9 @@ def build_frame_graph(
     plan = plan or Plan()
     writer = _writer(config, weights, plan, biases)
     features = write_frame_network(writer, config, weights, plan, rows=False)
+    writer.to_float32(features, f"{features}.float32")
     sizes = ("batch", "frames", config.parts, config.features)
-    return _model(writer, plan, "GaitPart frames", features, "part_features", sizes)
+    return _model(writer, plan, "GaitPart frames", "part_features", sizes)
 
 
 def without_functions(model: ModelProto) -> ModelProto:
@@ -126,7 +128,7 @@ def _checked(
     for layer, bias in biases.items():
         if layer not in shapes:
             raise InputError(f"no layer {layer!r} to add a bias to; there are: {', '.join(shapes)}")
-        if plan.is_in_plugin(layer):
+        if not plan.takes_bias(layer):
             raise InputError(f"{layer} is inside a plugin, which takes no bias; write it in another form")
         array = np.asarray(bias, dtype=np.float32)
         if array.shape != shapes[layer] and array.shape != (math.prod(shapes[layer]),):
@@ -137,14 +139,10 @@ def _checked(
     return checked
 
 
-def _model(
-    writer: Writer, plan: Plan, name: str, result: str, output: str, sizes: tuple[str | int, ...]
-) -> ModelProto:
-    """The model of what was written; `result` becomes its output, in float32."""
+def _model(writer: Writer, plan: Plan, name: str, output: str, sizes: tuple[str | int, ...]) -> ModelProto:
+    """The model of what was written; what its last node gives, in float32, is the output."""
     from onnx import TensorProto, helper
 
-    if plan.precision != "fp32":
-        writer.add("Cast", result, name=f"{result}.float32", to=TensorProto.FLOAT)
     writer.nodes[-1].output[0] = output
     silhouettes: tuple[str | int, ...] = ("batch", "frames", HEIGHT, WIDTH)
     graph = helper.make_graph(

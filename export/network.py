@@ -39,10 +39,16 @@ _TYPES = {
     "BOOL": ("bool", 1),
 }
 _SIZES = dict(_TYPES.values())
-_BLOCK = re.compile(r"(?:part\d+\.)?(frames|pixels|fconv\d+|hp|part|mtb\d+|motion|tp|fc)(?:\.|$)")
+_BLOCK = re.compile(r"(?:part\d+\.)?(frames|pixels|network|fconv\d+|hp|part|mtb\d+|motion|tp|fc)(?:\.|$)")
 _MOST = 2**31 - 1  # frames in all: a runtime's limit, and beyond it ONNX' own products overflow
 # The names that are not simply written large.
-_TITLES = {"frames": "Input", "pixels": "Input", "part": "HP", "motion": "MTB1 + MTB2"}
+_TITLES = {
+    "frames": "Input",
+    "pixels": "Input",
+    "network": "FPFE + HP",
+    "part": "HP",
+    "motion": "MTB1 + MTB2",
+}
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,8 @@ class Network:
         )
 
     def weights_of(self, node: NodeProto) -> dict[str, Tensor]:
-        """The constants that a node multiplies by, found through what only converts or cuts them.
+        """The constants that a node multiplies by, found through what only converts or turns them; of one
+        that holds several the piece that is cut out of it.
 
         Name -> shape, and the narrowest type that it passes through on the way: int8 where it is quantised.
         """
@@ -169,7 +176,7 @@ class Network:
             name, kind = waiting.pop()
             kind = min(kind, self.values[name].type, key=_SIZES.__getitem__)
             maker = self.makers.get(name)
-            if maker is not None and maker.op_type != "Constant":
+            if maker is not None and maker.op_type not in ("Constant", "Slice"):
                 scaled = maker.op_type in ("QuantizeLinear", "DequantizeLinear")
                 sources = maker.input[:1] if scaled else maker.input
                 waiting += [(source, kind) for source in sources if self.values[source].type != "int64"]
@@ -225,8 +232,8 @@ def _title(node: NodeProto) -> str | None:
     if match is None:
         return None
     name = match[1]
-    if name == "motion" and node.domain:
-        return "TFA"  # one plugin for the MTBs, their sum and TP
+    if name == "motion" and node.domain:  # one plugin for the MTBs, their sum and TP, and FC perhaps
+        return "TFA + FC" if any(each.name == "fc" and each.i for each in node.attribute) else "TFA"
     return _TITLES.get(name) or (name.replace("fconv", "FConv") if name.startswith("fconv") else name.upper())
 
 

@@ -8,10 +8,11 @@ from typing import Literal, get_args
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError
+from gaitedge.export.packing import fits
 
 __all__ = ["HP", "LETTER", "Plan", "bias_shapes", "layer_names"]
 
-FConvForm = Literal["fold", "fold_nhwc", "split", "plugin"]
+FConvForm = Literal["fold", "fold_nhwc", "split", "plugin", "network"]
 MicroMotionForm = Literal["grouped", "per_part", "plugin"]
 GraphPrecision = Literal["fp32", "fp16", "bf16"]
 EightBits = Literal["int8", "fp8"]
@@ -33,10 +34,11 @@ class Plan:
     strips does; fold_nhwc: the same, written as the view that it is where channels come last, as they do in
     ONNX Runtime's int8; split: every strip is cut out, convolved and joined again (Fig. 3b), and so are, in
     either, strips of unequal height; plugin: one node an FConv, its LeakyReLU and max-pool inside, and
-    one for HP."""
+    one for HP; network: one node for all FConvs and HP, of the paper's network for CASIA-B in fp16 alone."""
     micro_motion: MicroMotionForm = "grouped"
     """grouped: all parts' MCMs in grouped convolutions; per_part: every part's by itself (Fig. 5);
-    plugin: one node from the PR-Matrix to the end of TP (Eq. 4 to 12)."""
+    plugin: one node from the PR-Matrix to the embeddings (Eq. 4 to 12), or to the end of TP where FC has a
+    scale or a bias."""
     precision: GraphPrecision = "fp32"
     """Type of weights and activations. Silhouettes stay uint8, and embeddings float32."""
     scales: tuple[tuple[str, float], ...] = ()
@@ -83,7 +85,11 @@ class Plan:
     def is_in_plugin(self, layer: str) -> bool:
         """Whether a layer is computed by a plugin."""
         form = self.fconv if layer.startswith("fconv") else self.micro_motion
-        return form == "plugin" and layer != "fc"
+        return form in ("plugin", "network") and layer != "fc"
+
+    def takes_bias(self, layer: str) -> bool:
+        """Whether a layer's form has room for a bias: of the plugins that of one FConv alone."""
+        return not self.is_in_plugin(layer) or (layer.startswith("fconv") and self.fconv == "plugin")
 
     @property
     def opset(self) -> int:
@@ -94,11 +100,24 @@ class Plan:
         return 19 if self.precision == "fp16" and self.scales else 17
 
     def check(self, config: GaitPartConfig) -> None:
-        """Raise InputError where a scale is for a layer that the network does not have."""
+        """Raise InputError where a scale is for a layer that the network does not have, or a plugin has no
+        kernel for the precision or the network."""
         known = (*layer_names(config), HP)
         for layer, _ in self.scales:
             if layer not in known:
                 raise InputError(f"no layer {layer!r} to scale; there are: {', '.join(known)}")
+        if self.fconv == "network" and self.precision != "fp16":
+            raise InputError(
+                f"the plugin of the whole frame network computes in fp16, not in {self.precision}; "
+                "take fp16, or fconv plugin"
+            )
+        if self.fconv == "network" and not fits(config):
+            raise InputError(
+                "the plugin of the whole frame network is for the channels, strips and parts of the paper's "
+                "network for CASIA-B alone (Tab. 1); take fconv plugin for this one"
+            )
+        if self.precision == "bf16" and "plugin" in (self.fconv, self.micro_motion):
+            raise InputError("plugins compute in fp32 and fp16, not in bf16; take fp16, or other forms")
 
 
 LETTER = Plan("split", "per_part")

@@ -13,7 +13,7 @@ from gaitedge.bundle import FOLD_GRAPH, FRAMES_GRAPH, Bundle, make_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import load, load_target
 from gaitedge.errors import BundleError
-from gaitedge.export import agreement, tensorrt
+from gaitedge.export import agreement, cuda, tensorrt
 from gaitedge.export.build_options import BuildOptions
 from gaitedge.export.graph import Plan, build_frame_graph, build_graph, without_functions
 from gaitedge.machine.tensorrt import require_tensorrt
@@ -36,6 +36,7 @@ __all__ = [
     "check_graph",
     "check_on_cpu",
     "is_bundle",
+    "pack_for_gpu",
     "serialize",
 ]
 
@@ -53,7 +54,7 @@ class Made:
     members: Mapping[str, bytes]
     """What it needs in the bundle beside what every bundle has."""
     nodes: int
-    """Of the graph that its engine runs."""
+    """Of the graph that its engine runs; 0 where it runs none."""
     engine: Engine | None = None
     """What was checked; None where nothing was there to check, or it was given back."""
 
@@ -202,6 +203,19 @@ def build_on_gpu(
     trial = make_bundle(model.config, model.weights, {**model.graphs, **members}, {})
     found = agreement.compare_plan(trial, target, reference, _shapes(options))
     return Made(dataclasses.replace(target, agreement=found), members, len(graph.graph.node))
+
+
+def pack_for_gpu(model: Model, precision: str, quantization: Quantization | None, say: Progress) -> Made:
+    """Pack weights for the CUDA kernels, run them on this machine's GPU and hold them against the letter.
+
+    Raises what gaitedge.export.cuda.make does, and MissingPackage without a CPU's engine to run the letter.
+    """
+    reference = agreement.letter(model.config, model.weights)
+    say("comparing it with the letter of the paper", 0, 0)
+    target, members, engine = cuda.make(model.config, model.weights, precision, quantization, reference)
+    if quantization is not None:
+        members[CALIBRATION] = quantization.record
+    return Made(target, members, 0, engine)
 
 
 def check_graph(

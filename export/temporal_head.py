@@ -18,16 +18,19 @@ __all__ = ["write_temporal_head"]
 def write_temporal_head(
     writer: Writer, config: GaitPartConfig, weights: Weights, plan: Plan, features: str
 ) -> str:
-    """TFA and FC (Eq. 3 to 12), the PR-Matrix → embeddings [batch, parts, dim].
+    """TFA and FC (Eq. 3 to 12), the PR-Matrix → embeddings, float32 [batch, parts, dim].
 
     features: [batch, parts·C, 1, frames], or [batch, frames, parts, C] for the plugin.
     """
     if plan.micro_motion == "per_part":
-        return _per_part(writer, config, weights, features)
-    kernels = _kernels(writer, config, weights, slice(None), "")
+        return writer.to_float32(_per_part(writer, config, weights, features), "fc.float32")
     if plan.micro_motion == "plugin":
-        pooled = _plugin(writer, config, features, kernels)
+        whole = not (writer.is_quantised("fc") or writer.has_bias("fc"))
+        pooled = _plugin(writer, config, weights, features, whole=whole)
+        if whole:
+            return pooled
     else:
+        kernels = _kernels(writer, config, weights, slice(None), "")
         pooled = _grouped(writer, config, features, kernels)
     # Right after a Reshape: OpenVINO 2026.4 computes wrong numbers where it joins this with TP's reduction.
     pooled = writer.activation(pooled, "fc", "fc")
@@ -37,7 +40,7 @@ def write_temporal_head(
     x = writer.add("MatMul", pooled, weight, name="fc.by_part")
     if (bias := writer.bias("fc.bias", "fc", shape=(config.parts, 1, -1))) is not None:
         x = writer.add("Add", x, bias, name="fc.corrected")
-    return str(writer.add("Transpose", x, name="fc", perm=[1, 0, 2]))
+    return writer.to_float32(writer.add("Transpose", x, name="fc", perm=[1, 0, 2]), "fc.float32")
 
 
 def _grouped(writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str]) -> str:
@@ -47,26 +50,54 @@ def _grouped(writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, 
     return str(writer.add("Reshape", pooled, writer.shape(0, config.parts, config.features), name="tp.parts"))
 
 
-def _plugin(writer: Writer, config: GaitPartConfig, x: str, kernels: dict[str, str]) -> str:
-    """MTBs and TP (Eq. 4 to 12) as one node, [batch, frames, parts, C] → [batch, parts, C]."""
-    names = {layer: f"{layer}.weight" for layer in kernels}
+def _plugin(writer: Writer, config: GaitPartConfig, weights: Weights, x: str, *, whole: bool) -> str:
+    """MTBs and TP (Eq. 4 to 12) as one node, [batch, frames, parts, C] → [batch, parts, C]; where `whole`
+    with FC, to embeddings in float32.
+
+    Its weights are as the kernel reads them: [parts, out, k, in] of a convolution, [parts, C, dim] of FC.
+    """
+    kernels = {}
+    for layer in config.shapes():
+        if layer.startswith("mtb"):
+            packed = weights[layer].transpose(0, 1, 3, 2)
+            kernels[layer] = writer.weight(f"{layer}.weight", packed, layer=layer, channels=None)
+    inputs = {"x": x, **{f"{layer}.weight": tensor for layer, tensor in kernels.items()}}
+    if whole:
+        inputs["fc.weight"] = writer.weight("fc.weight", weights["fc"], layer="fc", channels=None)
 
     def body(inner: Writer) -> str:
         rows = inner.add("Transpose", "x", name="motion.rows", perm=[0, 2, 3, 1])
         sizes = inner.shape(0, config.parts * config.features, 1, -1)
         rows = inner.add("Reshape", rows, sizes, name="motion.rows_by_channel")
-        return _grouped(inner, config, rows, names)
+        unpacked = {layer: _unpacked(inner, config, layer) for layer in kernels}
+        pooled = _grouped(inner, config, rows, unpacked)
+        if not whole:
+            return pooled
+        # In float32, as the kernel adds: nothing is rounded between TP and the embeddings.
+        weight = inner.to_float32("fc.weight", "fc.float32")
+        pooled = inner.add("Transpose", pooled, name="tp.by_part", perm=[1, 0, 2])
+        y = inner.add("MatMul", inner.to_float32(pooled, "tp.float32"), weight, name="fc.by_part")
+        return str(inner.add("Transpose", y, name="fc", perm=[1, 0, 2]))
 
     return writer.plugin(
         "GaitEdgeMicroMotion",
-        {"x": x, **{names[layer]: tensor for layer, tensor in kernels.items()}},
+        inputs,
         body,
         name="motion",
         templates=list(config.templates),
         attention=int(config.attention),
         pooling=config.temporal_pooling,
         slope=SLOPE,
+        fc=int(whole),
     )
+
+
+def _unpacked(writer: Writer, config: GaitPartConfig, layer: str) -> str:
+    """A plugin's weight [parts, out, k, in] as that of a grouped convolution, [parts·out, in, 1, k]."""
+    parts, outputs, inputs, width = config.shapes()[layer]
+    x = writer.add("Transpose", f"{layer}.weight", name=f"{layer}.kernel.turned", perm=[0, 1, 3, 2])
+    sizes = writer.shape(parts * outputs, inputs, 1, width)
+    return str(writer.add("Reshape", x, sizes, name=f"{layer}.kernel"))
 
 
 def _per_part(writer: Writer, config: GaitPartConfig, weights: Weights, rows: str) -> str:

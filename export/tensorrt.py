@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gaitedge.config import HEIGHT, WIDTH
@@ -27,8 +28,10 @@ from gaitedge.export.inspector import fell_back, read_layers
 from gaitedge.export.timing_cache import default_cache, keep_cache, use_cache
 from gaitedge.machine.cuda_driver import CudaDevice
 from gaitedge.machine.tensorrt import (
+    REBUILD_PLUGINS,
     driver,
     free_memory,
+    load_plugins,
     log,
     on_jetson,
     platform,
@@ -94,9 +97,9 @@ def build(
     a phase of TensorRT's, its steps done and its steps in all, from TensorRT 10 on.
 
     Raises InputError where the timing cache is a folder; MachineError where there is no usable GPU, where
-    GPU or TensorRT lack what the graph or the options ask for, and with TensorRT's own words where it
-    fails; MissingPackage without TensorRT. On Ctrl-C the build ends at its next step; that of TensorRT 8
-    cannot be ended, and is waited for.
+    GPU or TensorRT lack what the graph or the options ask for, our plugins among it, and with TensorRT's
+    own words where it fails; MissingPackage without TensorRT. On Ctrl-C the build ends at its next step;
+    that of TensorRT 8 cannot be ended, and is waited for.
     """
     start = time.perf_counter()
     options = options or BuildOptions()
@@ -118,7 +121,7 @@ def build(
         folder = next(above for above in cache.absolute().parents if above.exists())
         if not os.access(folder, os.W_OK):
             raise InputError(f"{cache} cannot be written: {folder} is not writable")
-    job = _Job(graph, precision, options, device, module.__version__, here)
+    job = _Job(graph, precision, options, device, module, here)
     plan, information = _attended(job, progress or (lambda *_: None))
     layers = read_layers(information)
     cuda = driver().cuda
@@ -163,18 +166,23 @@ class _Job:
     precision: str
     options: BuildOptions
     device: CudaDevice
-    version: str
+    module: ModuleType
     dialect: Dialect
     steps: SimpleQueue[tuple[str, int, int] | None] = field(default_factory=SimpleQueue)
     """What is to be reported; None once all is over."""
     stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def version(self) -> str:
+        """TensorRT's."""
+        return str(self.module.__version__)
 
     def run(self) -> tuple[bytes, str]:
         """The plan, and what the inspector says of it. Raises MachineError."""
         log().clear()
         builder = self._builder()
         network: trt.INetworkDefinition = builder.create_network(self.dialect.network_flags())
-        self._check_plugins(builder.get_plugin_registry())
+        self._check_plugins(builder.get_plugin_registry(), load_plugins(self.module, self.graph))
         parser = self._parse(network)
         config = self._configure(builder, network)
         path = self.options.timing_cache or default_cache(self.device, self.version)
@@ -207,9 +215,9 @@ class _Job:
             raise self._failure("does not start on this GPU")
         return builder
 
-    def _check_plugins(self, registry: trt.IPluginRegistry) -> None:
+    def _check_plugins(self, registry: trt.IPluginRegistry, library: Path | None) -> None:
         """Raise MachineError where the graph has a plugin that TensorRT does not know: its own words for
-        that name neither the plugin's version nor what to do."""
+        that name neither the plugin's version nor what to do. library: of our plugins, once loaded."""
         import onnx
 
         missing = {}
@@ -221,10 +229,14 @@ class _Job:
             if not self.dialect.has_plugin(registry, node.op_type, version, namespace):
                 missing[node.op_type] = f"{node.op_type} (version {version}, namespace {namespace!r})"
         if missing:
+            remedy = (
+                f"{library} lacks it, and is loaded; {REBUILD_PLUGINS.format('it')}"
+                if library
+                else "load the library that registers it first"
+            )
             raise MachineError(
-                f"TensorRT {self.version} knows no plugin {', '.join(missing.values())}; load the library "
-                "that registers it first, or export a plan without plugins: --fconv fold "
-                "--micro-motion grouped"
+                f"TensorRT {self.version} knows no plugin {', '.join(missing.values())}; {remedy}, or export "
+                "a plan without plugins: --fconv fold --micro-motion grouped"
             )
 
     def _parse(self, network: trt.INetworkDefinition) -> trt.OnnxParser:

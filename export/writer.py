@@ -61,6 +61,20 @@ class Writer:
 
     # Nodes ----------------------------------------------------------------------------------------
 
+    def to_plan(self, x: str, name: str) -> str:
+        """float32 in the plan's type."""
+        return (
+            x if self._plan.precision == "fp32" else str(self.add("Cast", x, name=name, to=self.float_type))
+        )
+
+    def to_float32(self, x: str, name: str) -> str:
+        """A tensor of the plan's type in float32."""
+        from onnx import TensorProto
+
+        if self._plan.precision == "fp32":
+            return x
+        return str(self.add("Cast", x, name=name, to=TensorProto.FLOAT))
+
     def add(self, op: str, *inputs: str, name: str, outputs: int = 1, **attributes: Any) -> Any:
         """Append a node; returns its output's name, or a list of them where there are several."""
         from onnx import helper
@@ -152,15 +166,37 @@ class Writer:
         return self._through_8_bits(weight, largest / np.float32(self._levels), name, channels)
 
     def bias(
-        self, name: str, layer: str, which: slice = slice(None), *, shape: tuple[int, ...] = (-1,)
+        self,
+        name: str,
+        layer: str,
+        which: slice = slice(None),
+        *,
+        shape: tuple[int, ...] = (-1,),
+        float32: bool = False,
     ) -> str | None:
         """A layer's bias in the plan's type, or None where it has none. It stays so where the layer is
         quantised: TensorRT adds a float one to what int8 gives, and the others fuse it.
 
-        which: the parts whose biases are taken, of a layer that has them by part; shape: of the constant.
+        which: the parts whose biases are taken, of a layer that has them by part; shape: of the constant;
+        float32: whatever the plan's type, as plugins take it.
         """
         bias = self._biases.get(layer)
-        return None if bias is None else self._number(name, bias[which].reshape(shape))
+        if bias is None:
+            return None
+        bias = bias[which].reshape(shape)
+        return self._constant(name, bias) if float32 else self._number(name, bias)
+
+    def ratio(self, value: float) -> str:
+        """A number in float32, whatever the plan's type."""
+        return self._constant(f"number.{value:g}", np.float32(value))
+
+    def packed(self, name: str, data: NDArray[np.uint8]) -> str:
+        """What was packed for a kernel, as fp16 numbers of the same bits."""
+        return self._constant(name, data.view(np.float16))
+
+    def has_bias(self, layer: str) -> bool:
+        """Whether a layer has a bias."""
+        return layer in self._biases
 
     def is_quantised(self, layer: str) -> bool:
         """Whether a layer has a scale."""

@@ -8,6 +8,7 @@ A ZIP archive whose members are stored, not compressed:
     graphs/frames.onnx        the same up to the part features, for frames that come one by one
     graphs/tensorrt-fp16.onnx what a TensorRT engine was built from; the like for other precisions
     engines/tensorrt-fp16.plan  the engine itself, for one kind of device and version
+    engines/cuda-fp16.safetensors  weights as the CUDA kernels take them, for every GPU
 
 The archive's comment is the SHA-256 of manifest.json, so that a flipped byte anywhere is found: the
 comment vouches for the manifest, the manifest for the members, and the fingerprint for the weights.

@@ -177,7 +177,7 @@ class Library:
         if status == UNSUPPORTED:
             given = ", ".join(
                 f"{name}={getattr(arguments, name)}"
-                for name, kind in type(arguments)._fields_  # type: ignore[misc]
+                for name, kind, *_ in type(arguments)._fields_
                 if kind in (_I, _F)
             )
             raise InputError(f"no kernel of {function} takes {given}")

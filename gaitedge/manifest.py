@@ -13,10 +13,10 @@ from gaitedge import __version__
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import BundleError, InputError, one_line
 
-__all__ = ["PRECISIONS", "Agreement", "Build", "Manifest", "Member", "Target"]
+__all__ = ["PRECISIONS", "Agreement", "Build", "Manifest", "Member", "Packed", "Target"]
 
 FORMAT = 2  # 1 had one target a runtime, and no engines
-ENGINES = ("tensorrt", "openvino", "onnxruntime", "any")
+ENGINES = ("tensorrt", "cuda", "openvino", "onnxruntime", "any")
 """What a target may name; "any" is a portable one's."""
 PRECISIONS = ("int8", "fp8", "fp16", "bf16", "fp32")
 """The fastest first: what is taken where a bundle has one target in several."""
@@ -59,6 +59,21 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Weights that lie in the bundle as the CUDA kernels take them, and where they were checked. They are
+    bound to no GPU."""
+
+    member: str
+    """As in "engines/cuda-fp16.safetensors"."""
+    device: str
+    """The GPU on which the engine was found to agree, as its driver names it."""
+    compute_capability: tuple[int, int]
+    versions: dict[str, str]
+    """Of that machine: "cuda" (the newest that the driver runs), "kernels" (the SHA-256 of the sources that
+    their library was built from) and "platform"."""
+
+
+@dataclass(frozen=True)
 class Target:
     """What a bundle was exported for: the engine that was checked, and its precision."""
 
@@ -71,12 +86,15 @@ class Target:
     """None where the engine is compiled when the bundle is loaded."""
     graph: str | None = None
     """The member that such an engine compiles; None for "graphs/fold.onnx"."""
+    packed: Packed | None = None
+    """What the CUDA engine runs from; None for every other."""
 
     @property
     def members(self) -> tuple[str, ...]:
         """What the target needs in the bundle beside what every bundle has."""
         built = () if self.build is None else (self.build.graph, self.build.member)
-        return built if self.graph is None else (*built, self.graph)
+        graph = () if self.graph is None else (self.graph,)
+        return (*built, *graph, *(() if self.packed is None else (self.packed.member,)))
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as JSON text, keys sorted."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, sort_keys=True) + "\n"
+        values = dataclasses.asdict(self)
+        for target in values["targets"].values():
+            if target["packed"] is None:  # so that a GaitEdge which knows no such thing reads the bundle
+                del target["packed"]
+        return json.dumps({"format": FORMAT, **values}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
@@ -153,6 +175,7 @@ def _target(
     agreement: dict[str, Any] | None,
     build: dict[str, Any] | None = None,
     graph: str | None = None,
+    packed: dict[str, Any] | None = None,
 ) -> Target:
     if precision not in PRECISIONS:
         raise InputError(f"the unknown precision {precision!r}")
@@ -166,7 +189,15 @@ def _target(
         None if agreement is None else _agreement(**agreement),
         None if build is None else _build(**build),
         graph,
+        None if packed is None else _packed(**packed),
     )
+
+
+def _packed(compute_capability: list[int], **values: Any) -> Packed:
+    major, minor = compute_capability
+    packed = Packed(compute_capability=(int(major), int(minor)), **values)
+    _check_text(packed.member, packed.device, *packed.versions, *packed.versions.values())
+    return packed
 
 
 def _build(compute_capability: list[int], fell_back: list[str], **values: Any) -> Build:

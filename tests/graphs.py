@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 import onnx.inliner
@@ -53,6 +56,16 @@ def reference(
         model = GaitPart(config).load(weights)
         run_model = model.part_features if features else model
         return run_model(torch.from_numpy(silhouettes), letter=True).numpy()
+
+
+def in_every_precision(plans: Iterable[Plan]) -> list[Plan]:
+    """Each plan in fp32 and fp16, and in bf16 where it has no plugin."""
+    return [
+        dataclasses.replace(plan, precision=precision)
+        for plan in plans
+        for precision in ("fp32", "fp16", "bf16")
+        if precision != "bf16" or "plugin" not in (plan.fconv, plan.micro_motion)
+    ]
 
 
 def check(model: onnx.ModelProto) -> list[int | str]:

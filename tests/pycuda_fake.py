@@ -3,11 +3,15 @@
 Its streams are lazy: what is put into a stream's queue happens when somebody waits for the stream, so
 that a result that is read too early, or memory that is freed too early, shows. A stream that records
 keeps what it is told in a graph instead. All of it wants a context, as the real one does.
+
+Its memory is real: an address is where the bytes lie in this process, so that the kernels, compiled for the
+CPU, run on it. It begins as NaN, and is guarded on both sides.
 """
 
 from __future__ import annotations
 
 import enum
+import importlib.machinery
 import itertools
 import sys
 import threading
@@ -23,6 +27,8 @@ import pytest
 from numpy.typing import NDArray
 
 Work = Callable[[], None]
+
+_GUARD = 256  # bytes
 
 
 class CudaError(Exception):
@@ -59,7 +65,7 @@ class FakeGpu:
     """The device: its memory, and what was done to it."""
 
     def __init__(self) -> None:
-        self.memory: dict[int, bytearray] = {}
+        self.memory: dict[int, memoryview] = {}
         self.pinned: set[int] = set()
         self.streams: dict[int, Stream] = {}
         self.graphs: set[int] = set()
@@ -76,6 +82,8 @@ class FakeGpu:
         """Streams that work at this moment, and the most that ever did."""
         self.retained = 0
         self.pushes = 0
+        self._guarded: dict[int, NDArray[np.uint8]] = {}
+        """Memory with its guards, that which was given back too: who still uses that ends no process."""
         self._stacks = threading.local()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -105,9 +113,21 @@ class FakeGpu:
             raise LogicError("cuMemAlloc failed: invalid argument")
         if sum(map(len, self.memory.values())) + size > self.capacity:
             raise OutOfMemory("cuMemAlloc failed: out of memory")
-        address = self.number() << 32
-        self.memory[address] = bytearray(size)
+        whole = np.full(size + 3 * _GUARD, 0xA5, np.uint8)
+        start = _GUARD + -whole.ctypes.data % _GUARD  # a multiple of 256, as CUDA's
+        whole[start : start + size] = 0xFF  # NaN
+        address = whole.ctypes.data + start
+        self._guarded[address] = whole
+        self.memory[address] = memoryview(whole)[start : start + size]
         return address
+
+    def release(self, address: int) -> None:
+        """Take memory back. Fails where somebody wrote beside it."""
+        memory, whole = self.memory.pop(address), self._guarded[address]
+        start = address - whole.ctypes.data
+        assert (whole[:start] == 0xA5).all(), "memory before an allocation was written"
+        assert (whole[start + len(memory) :] == 0xA5).all(), "memory after an allocation was written"
+        whole[:] = 0xFF
 
     def read(self, address: int, size: int) -> bytes:
         assert len(self.memory[address]) >= size
@@ -186,7 +206,7 @@ class _DeviceAllocation:
     def free(self) -> None:
         self._gpu.call("cuMemFree")
         self._gpu.order.append("device memory")
-        del self._gpu.memory[self._address]
+        self._gpu.release(self._address)
 
 
 class _HostAllocation:
@@ -340,6 +360,7 @@ def cuda_python_driver(gpu: FakeGpu, name: str = "cuda.bindings.driver") -> type
 def install(monkeypatch: pytest.MonkeyPatch, gpu: FakeGpu, cuda_python: str | None) -> None:
     """Make the fakes what is imported. cuda_python: the name of its driver's module; None without it."""
     package: Any = types.ModuleType("pycuda")
+    package.__spec__ = importlib.machinery.ModuleSpec("pycuda", None)  # it is installed
     package.driver = pycuda_driver(gpu)
     monkeypatch.setitem(sys.modules, "pycuda", package)
     monkeypatch.setitem(sys.modules, "pycuda.driver", package.driver)

@@ -47,6 +47,12 @@ class Recorded:
 
     plugins: set[tuple[str, str, str]] = field(default_factory=set)
     """Name, version, namespace of each plugin that is registered."""
+    library: set[tuple[str, str, str]] = field(default_factory=set)
+    """What a library of plugins registers when it is loaded; one that registers nothing is none."""
+    libraries: list[str] = field(default_factory=list)
+    """Those that were to be loaded."""
+    logger: Any = None
+    """The one that was given last; without any, TensorRT writes to the screen."""
     network_layers: tuple[tuple[str, str, str], ...] = ()
     """Name, kind and data type of each layer that the parser finds."""
     parser_errors: tuple[tuple[str, str, str], ...] = ()
@@ -263,7 +269,14 @@ def _add_builder(trt: Any, recorded: Recorded, major: int) -> None:
             return ParserError(*recorded.parser_errors[index])
 
     class IPluginRegistry:
-        pass
+        def load_library(self, plugin_path: str) -> object | None:
+            recorded.calls.append("load_library")
+            recorded.libraries.append(plugin_path)
+            if not recorded.library or recorded.library & recorded.plugins:  # nor a second time
+                _say(trt, recorded.logger, "ERROR", f"cannot load {plugin_path}")
+                return None
+            recorded.plugins |= recorded.library
+            return object()
 
     def look_up(_: Any, type: str, version: str, plugin_namespace: str = "") -> Any:  # noqa: A002
         return object() if (type, version, plugin_namespace) in recorded.plugins else None
@@ -273,10 +286,13 @@ def _add_builder(trt: Any, recorded: Recorded, major: int) -> None:
     if major >= 10:
         IPluginRegistry.get_creator = look_up  # type: ignore[attr-defined]
 
+    def get_plugin_registry() -> Any:
+        return IPluginRegistry()
+
     class Builder:
         def __init__(self, logger: Any) -> None:
             recorded.calls.append("Builder")
-            self.logger = logger
+            self.logger = recorded.logger = logger
             if recorded.mode == "no cuda":
                 _say(trt, logger, "ERROR", "CUDA initialization failure with error: 35")
                 if major < 10:
@@ -327,7 +343,7 @@ def _add_builder(trt: Any, recorded: Recorded, major: int) -> None:
                 self.initialised = True
 
         trt.IProgressMonitor = IProgressMonitor
-    trt.Builder, trt.OnnxParser = Builder, OnnxParser
+    trt.Builder, trt.OnnxParser, trt.get_plugin_registry = Builder, OnnxParser, get_plugin_registry
     trt.IBuilderConfig, trt.INetworkDefinition = IBuilderConfig, INetworkDefinition
     trt.IPluginRegistry, trt.IOptimizationProfile = IPluginRegistry, IOptimizationProfile
     trt.ITimingCache, trt.ParserError = ITimingCache, ParserError

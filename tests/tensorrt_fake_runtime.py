@@ -30,7 +30,7 @@ def add_runtime(trt: Any, recorded: Any, major: int) -> None:
     class Runtime:
         def __init__(self, logger: Any) -> None:
             recorded.calls.append("Runtime")
-            self.logger = logger
+            self.logger = recorded.logger = logger
             self.engine_host_code_allowed = False
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> Any:

@@ -46,14 +46,16 @@ def export(
         ),
     ] = None,
     target: Annotated[
-        Literal["auto", "cpu", "onnxruntime", "tensorrt", "portable"],
-        typer.Option(help="auto: a GPU if there is one, else this CPU. cpu: OpenVINO."),
+        Literal["auto", "cpu", "onnxruntime", "tensorrt", "cuda", "portable"],
+        typer.Option(
+            help="auto: TensorRT if it is here, else this CPU. cpu: OpenVINO. cuda: GaitEdge's own kernels."
+        ),
     ] = "auto",
     precision: Annotated[
         Literal["fp32", "fp16", "bf16", "int8"] | None,
         typer.Option(
-            help="fp16 for tensorrt, fp32 for the others by default; bf16 needs a device that has it, int8 a "
-            "calibration."
+            help="fp16 for tensorrt and cuda, fp32 for the others by default; bf16 needs a device that has "
+            "it, int8 a calibration."
         ),
     ] = None,
     calibration: Annotated[
@@ -160,7 +162,8 @@ def export(
 
 
 def _tell(done: ExportReport) -> None:
-    say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {done.nodes} nodes, target {done.target}, {done.precision}")
+    nodes = f"{done.nodes} nodes, " if done.nodes else ""
+    say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {nodes}target {done.target}, {done.precision}")
     say(f"engine: {done.engine}")
     if done.build:
         say(f"built in {done.build.seconds:.0f} s: {_layers(done.build.layers)}")
@@ -226,8 +229,9 @@ def inspect(
 def _manifest(manifest: Manifest) -> None:
     rows = []
     for name, target in sorted(manifest.targets.items()):
-        build = target.build
+        build, packed = target.build, target.packed
         device = f"{build.device}, TensorRT {build.versions['tensorrt']}" if build else None
+        device = f"every GPU, checked on {packed.device}" if packed else device
         error = f"{target.agreement.relative_error:.1e}" if target.agreement else None
         rows.append([name, target.engine, device, error])
     table("Targets", ["target", "engine", "built for", "largest error against the letter"], rows)

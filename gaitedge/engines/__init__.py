@@ -7,9 +7,9 @@ ones within its precision. None of them needs PyTorch.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,19 @@ from gaitedge.machine.cpu import usable_cores
 from gaitedge.machine.tensorrt import lacking
 from gaitedge.manifest import PRECISIONS
 
-__all__ = ["Embedder", "Engine", "EngineName", "check_batch", "embed_all", "load", "load_target"]
+__all__ = [
+    "Embedder",
+    "Engine",
+    "EngineName",
+    "RaggedEmbedder",
+    "check_batch",
+    "check_sequence",
+    "embed_all",
+    "load",
+    "load_target",
+]
 
-EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
+EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime", "cuda"]
 _CPU_ENGINES = {"openvino": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32", "int8")}
 
 # Activations take about 0.9 MB a frame. Past a few hundred frames a larger batch gains nothing.
@@ -48,12 +58,20 @@ class Embedder(Protocol):
         """
 
 
+@runtime_checkable
+class RaggedEmbedder(Embedder, Protocol):
+    """One that takes sequences of different lengths in one call."""
+
+    def embed_many(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Sequences, each [frames, 64, 44], to embeddings [n, parts, dim] in their order, a fresh array."""
+
+
 class Engine(Embedder, Protocol):
     """A network, ready to run. Safe to call from several threads."""
 
     @property
     def name(self) -> str:
-        """The runtime: "tensorrt", "openvino" or "onnxruntime"."""
+        """The runtime: "tensorrt", "cuda", "openvino" or "onnxruntime"."""
 
     @property
     def description(self) -> str:
@@ -101,14 +119,15 @@ def load(
 ) -> Engine:
     """Get a bundle ready to run on this machine.
 
-    engine: "auto" takes TensorRT where the bundle has an engine of it and there is a GPU to run it,
-    else OpenVINO, the faster one of a CPU's, where it is installed, else ONNX Runtime; a bundle that
-    was exported for ONNX Runtime alone runs there. threads: of a CPU's engine; None uses every core
-    that this process may use. precision: None takes the fastest one that the bundle was exported for,
-    or fp32 where a CPU lacks that; the engine's description then says so. Raises MissingPackage where
-    no engine is installed, MachineError where a precision that was asked for, or the GPU, is not to
-    be had, BundleError where the bundle's graph is no network or its engine is for another GPU or
-    version, InputError on an unknown name.
+    engine: "auto" takes TensorRT where the bundle has an engine of it and there is a GPU to run it, else
+    the CUDA kernels where the bundle has weights for them and they can run, else OpenVINO, the faster one of
+    a CPU's, where it is installed, else ONNX Runtime; a bundle that was exported for ONNX Runtime alone runs
+    there. threads: of a CPU's engine; None uses every core that this process may use. precision: None takes
+    the fastest one that the bundle was exported for, or fp32 where a CPU lacks that; the engine's
+    description then says so. Raises MissingPackage where no engine is installed, MachineError where a
+    precision that was asked for, or the GPU, is not to be had, BundleError where the bundle's graph is no
+    network, its engine is for another GPU or version, or it holds none for the runtime that was asked for,
+    InputError on an unknown name.
     """
     if engine not in get_args(EngineName):
         raise InputError(f"unknown engine {engine!r}; there are: {', '.join(get_args(EngineName))}")
@@ -121,6 +140,8 @@ def load(
         engine, why = _fastest(bundle, precision)
     if engine == "tensorrt":
         return _tensorrt(bundle, precision, why)
+    if engine == "cuda":
+        return _cuda(bundle, precision, why)
     return _on_cpu(bundle, engine, threads, precision, why)
 
 
@@ -145,33 +166,53 @@ def embed_all(
 ) -> NDArray[np.float32]:
     """Embed sequences of any lengths, each [frames, 64, 44], to [n, parts, dim] in their order.
 
-    Sequences of one length run together, up to `batch` at once. progress: called with the number of
+    Sequences of one length run together, up to `batch` at once; of any lengths, where the engine takes
+    these. progress: called with the number of
     sequences done and of all. Raises SilhouetteError as Embedder.embed does, naming the sequence.
     """
     if batch < 1:
         raise InputError(f"a batch holds 1 sequence or more, not {batch}")
-    by_length: dict[int, list[int]] = {}
     for index, sequence in enumerate(sequences):
         _check(sequence, f"sequence {index}", "frames")
-        by_length.setdefault(len(sequence), []).append(index)
+    ragged = engine if isinstance(engine, RaggedEmbedder) else None
     config, done = engine.config, 0
     batch = min(batch, engine.largest_batch or batch)
     embeddings = np.empty((len(sequences), config.parts, config.embedding_dim), np.float32)
-    for length, indices in sorted(by_length.items()):
-        size = max(1, min(batch, _FRAMES_A_CALL // length))
-        for start in range(0, len(indices), size):
-            chosen = indices[start : start + size]
-            embeddings[chosen] = engine.embed(np.stack([sequences[index] for index in chosen]))
-            done += len(chosen)
-            if progress is not None:
-                progress(done, len(sequences))
+    for chosen in _calls([len(sequence) for sequence in sequences], batch, mixed=ragged is not None):
+        walks = [sequences[index] for index in chosen]
+        embeddings[chosen] = ragged.embed_many(walks) if ragged else engine.embed(np.stack(walks))
+        done += len(chosen)
+        if progress is not None:
+            progress(done, len(sequences))
     return embeddings
+
+
+def _calls(lengths: Sequence[int], batch: int, *, mixed: bool) -> Iterator[list[int]]:
+    """Indices of the sequences of each call, short ones first; mixed: whether lengths may differ in one."""
+    chosen: list[int] = []
+    frames = 0
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[index]
+        full = len(chosen) == batch or frames + length > _FRAMES_A_CALL
+        if chosen and (full or not (mixed or length == lengths[chosen[0]])):
+            yield chosen
+            chosen, frames = [], 0
+        chosen.append(index)
+        frames += length
+    if chosen:
+        yield chosen
 
 
 def check_batch(silhouettes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give back a C-contiguous uint8 [batch, frames, 64, 44] or raise SilhouetteError."""
     _check(silhouettes, "silhouettes", "batch", "frames")
     return np.ascontiguousarray(silhouettes)
+
+
+def check_sequence(sequence: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """Give back a C-contiguous uint8 [frames, 64, 44] or raise SilhouetteError with this name."""
+    _check(sequence, name, "frames")
+    return np.ascontiguousarray(sequence)
 
 
 def _check(silhouettes: NDArray[np.uint8], name: str, *leading: str) -> None:
@@ -187,13 +228,21 @@ def _check(silhouettes: NDArray[np.uint8], name: str, *leading: str) -> None:
 
 def _fastest(bundle: Bundle, precision: str | None) -> tuple[str, str]:
     """The engine that "auto" takes, and why."""
-    if bundle.manifest.target("tensorrt", precision) is None:
-        return _of_the_cpu(bundle)
-    missing = lacking()
-    if missing is None:
-        return "tensorrt", "the bundle has an engine for this GPU"
+    missed = ""
+    if bundle.manifest.target("tensorrt", precision) is not None:
+        missing = lacking()
+        if missing is None:
+            return "tensorrt", "the bundle has an engine for this GPU"
+        missed = f"; not TensorRT: {missing}"
+    if bundle.manifest.target("cuda", precision) is not None:
+        from gaitedge.engines import cuda
+
+        missing = cuda.lacking()
+        if missing is None:
+            return "cuda", f"the bundle has weights for the kernels{missed}"
+        missed += f"; not the CUDA kernels: {missing}"
     engine, why = _of_the_cpu(bundle)
-    return engine, f"{why}; not TensorRT: {missing}"
+    return engine, f"{why}{missed}"
 
 
 def _of_the_cpu(bundle: Bundle) -> tuple[str, str]:
@@ -251,3 +300,16 @@ def _tensorrt(bundle: Bundle, precision: str | None, why: str) -> Engine:
     from gaitedge.engines.tensorrt import TensorRTEngine
 
     return TensorRTEngine(bundle, target, why)
+
+
+def _cuda(bundle: Bundle, precision: str | None, why: str) -> Engine:
+    target = bundle.manifest.target("cuda", precision)
+    if target is None:
+        wanted = f" --precision {precision}" if precision else ""
+        raise BundleError(
+            f"{bundle.path} holds no weights for the CUDA kernels{f' in {precision}' if precision else ''}; "
+            f"run: gaitedge export {bundle.path} --target cuda{wanted}"
+        )
+    from gaitedge.engines.cuda import CudaEngine
+
+    return CudaEngine(bundle, target, why)

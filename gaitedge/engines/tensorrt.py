@@ -19,7 +19,14 @@ from gaitedge.engines.cuda_memory import gpu
 from gaitedge.engines.tensorrt_contexts import contexts
 from gaitedge.engines.tensorrt_slots import INPUT, OUTPUT, Plan, Slots, complaint
 from gaitedge.errors import BundleError, InputError, MachineError
-from gaitedge.machine.tensorrt import log, require_gpu, require_library, require_tensorrt, why_unfit
+from gaitedge.machine.tensorrt import (
+    load_plugins,
+    log,
+    require_gpu,
+    require_library,
+    require_tensorrt,
+    why_unfit,
+)
 from gaitedge.manifest import Build, Target
 
 if TYPE_CHECKING:
@@ -48,8 +55,9 @@ class TensorRTEngine:
         why: why this engine was taken. in_flight: the most calls, from as many threads, that share the
         GPU at a time; each has memory of its own there, and further calls wait.
 
-        Raises MachineError without a usable GPU or enough memory on it, MissingPackage without TensorRT
-        or pycuda, BundleError where the plan is for another GPU or version, damaged, or of another network.
+        Raises MachineError without a usable GPU, enough memory on it, or the library of the plugins that the
+        plan was built with, MissingPackage without TensorRT or pycuda, BundleError where the plan is for
+        another GPU or version, damaged, or of another network.
         """
         if in_flight < 1:
             raise InputError(f"an engine needs 1 call in flight or more, not {in_flight}")
@@ -132,18 +140,21 @@ class TensorRTEngine:
 
 
 def _load(bundle: Bundle, build: Build, way_out: str) -> tuple[trt.Runtime, trt.ICudaEngine]:
-    """Deserialise a plan. Raises BundleError, or MachineError where the GPU's memory does not suffice."""
+    """Deserialise a plan. Raises BundleError, or MachineError where the GPU's memory does not suffice or its
+    plugins are missing."""
     import tensorrt as trt
 
     log().clear()
     runtime: trt.Runtime = trt.Runtime(log().logger)
+    library = load_plugins(trt, bundle.read(build.graph))
     if build.options.get("version_compatible", False):
         runtime.engine_host_code_allowed = True  # such a plan brings the runtime that it was built with
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(bundle.read(build.member))
     if engine is not None:
         return runtime, engine
     said = complaint()
-    what = f"{bundle.path}: TensorRT cannot load {build.member}: {said}"
+    plugins = f" with the plugins of {library}" if library else ""
+    what = f"{bundle.path}: TensorRT cannot load {build.member}{plugins}: {said}"
     if "out of memory" in said.lower() or "outofmemory" in said.lower():
         raise MachineError(f"{what}; {way_out}")
     raise BundleError(f"{what}; run: gaitedge export {bundle.path} --rebuild")

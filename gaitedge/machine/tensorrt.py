@@ -15,6 +15,7 @@ import importlib.util
 import platform as system
 import re
 import sys
+import threading
 from collections import deque
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +36,9 @@ __all__ = [
     "describe",
     "driver",
     "free_memory",
+    "gpu_lacking",
     "lacking",
+    "load_plugins",
     "log",
     "require_gpu",
     "require_library",
@@ -47,6 +50,10 @@ __all__ = [
 OLDEST = (8, 6)
 AMPERE = (8, 0)
 _ROOT = Path("/")  # below which a Jetson is looked for
+# How ONNX stores a plugin node's attribute plugin_namespace where it is "gaitedge".
+_OUR_PLUGIN = b"plugin_namespace\x22\x08gaitedge"
+REBUILD_PLUGINS = "build {} anew: gaitedge plugins build --tensorrt-include FOLDER"
+_loading = threading.Lock()
 
 
 @functools.cache
@@ -141,9 +148,44 @@ def free_memory(device: CudaDevice) -> int:
     return device.memory if free is None else free
 
 
+def load_plugins(module: ModuleType, graph: bytes) -> Path | None:
+    """Load the library of our plugins into TensorRT, once a process, where a graph has one of them.
+
+    graph: ONNX, of an engine that is to be built or was built. Returns the library's file, or None where
+    nothing is needed. Raises MachineError where it is not there, with the command that builds it, or
+    TensorRT does not load it. Call it once TensorRT has a log: with a Builder or a Runtime.
+    """
+    if _OUR_PLUGIN not in graph:
+        return None
+    from gaitedge.machine.kernels import find_plugins
+
+    library = find_plugins(version(module)[0])
+    with _loading:  # a second load fails, of what is there already
+        _load_library(library)
+    return library
+
+
+@functools.cache
+def _load_library(library: Path) -> object:
+    """Load a library of plugins; returns its handle, which is kept."""
+    import tensorrt as trt
+
+    registry: trt.IPluginRegistry = trt.get_plugin_registry()  # the process's own, which all others ask
+    what = f"TensorRT {trt.__version__} does not load the plugins of {library}"
+    handle = registry.load_library(str(library))
+    if handle is None:
+        raise MachineError(f"{what}: {log().last_error}; {REBUILD_PLUGINS.format('them')}")
+    return handle
+
+
 def lacking() -> str | None:
     """What is missing for running a TensorRT engine here, in a few words; None where nothing is."""
-    for name, title in (("tensorrt", "TensorRT"), ("pycuda", "pycuda")):
+    return gpu_lacking(tensorrt="TensorRT", pycuda="pycuda")
+
+
+def gpu_lacking(**packages: str) -> str | None:
+    """The same for whatever else runs on the GPU. packages: module -> what it is called."""
+    for name, title in packages.items():
         if importlib.util.find_spec(name) is None:
             return f"{title} is not installed"
     found = driver()

@@ -11,6 +11,7 @@ from gaitedge.export import tensorrt
 from gaitedge.machine import tensorrt as machine
 from gaitedge.machine.cuda_driver import CudaDevice, CudaDriver
 
+CACHED = (machine.log, machine.driver, machine._load_library)
 L4 = CudaDevice("NVIDIA L4", (8, 9), 24 << 30, 58)
 
 
@@ -25,10 +26,10 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         monkeypatch.setattr(tensorrt, "free_memory", lambda _: 10 << 30)
         monkeypatch.setattr(machine, "_ROOT", tmp_path / "root")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-        for cached in (machine.log, machine.driver):
+        for cached in CACHED:
             cached.cache_clear()
         return recorded
 
     yield put
-    for cached in (machine.log, machine.driver):
+    for cached in CACHED:
         cached.cache_clear()

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import onnx
 import pytest
+from graphs import in_every_precision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import configs, random_weights
@@ -24,6 +25,7 @@ PLANS = [
     for fconv in ("fold", "split", "plugin")
     for micro_motion in ("grouped", "per_part", "plugin")
 ]
+NETWORKS = [Plan("network", head, "fp16") for head in ("grouped", "per_part", "plugin")]  # type: ignore[arg-type]
 FRAME_NETWORK = [f"FConv{number}" for number in range(1, 7)]
 
 
@@ -56,15 +58,14 @@ def test_the_paper_s_network_in_figures(weights: Weights) -> None:
     assert [found[name].strips for name in FRAME_NETWORK] == [1, 1, 4, 4, 8, 8]
 
 
-@pytest.mark.parametrize("plan", PLANS, ids=str)
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_every_plan_computes_as_much_and_in_all(plan: Plan, precision: str, weights: Weights) -> None:
-    graph = build_graph(PAPER, weights, Plan(plan.fconv, plan.micro_motion, precision))  # type: ignore[arg-type]
+@pytest.mark.parametrize("plan", [*in_every_precision(PLANS), *NETWORKS], ids=str)
+def test_every_plan_computes_as_much_and_in_all(plan: Plan, weights: Weights) -> None:
+    graph = build_graph(PAPER, weights, plan)
     summary = examine(graph)
     total = summary.total
     assert total.macs == 3_202_039_808
     assert total.parameters == 1_466_144
-    assert total.parameter_bytes == {precision: 1_466_144 * (4 if precision == "fp32" else 2)}
+    assert total.parameter_bytes == {plan.precision: 1_466_144 * (4 if plan.precision == "fp32" else 2)}
     for name in ("macs", "parameters", "traffic", "nodes"):
         assert sum(getattr(block, name) for block in summary.blocks) == getattr(total, name)
     assert max(block.peak for block in summary.blocks) == total.peak
@@ -92,9 +93,9 @@ def stated(config: GaitPartConfig, batch: int, frames: int) -> dict[str, tuple[i
 def test_any_network_by_block(config: GaitPartConfig, plan: Plan, batch: int, frames: int) -> None:
     summary = examine(build_graph(config, random_weights(config, 0), plan), batch, frames)
     expected = stated(config, batch, frames)
-    if plan.micro_motion == "plugin":  # MTBs, their sum and TP in one
-        mtbs = [expected.pop(name) for name in ("MTB1", "MTB2") if name in expected]
-        expected["TFA"] = (sum(macs for macs, _ in mtbs), sum(size for _, size in mtbs))
+    if plan.micro_motion == "plugin":  # MTBs, their sum, TP and FC in one
+        head = [expected.pop(name) for name in ("MTB1", "MTB2", "FC") if name in expected]
+        expected["TFA + FC"] = (sum(macs for macs, _ in head), sum(size for _, size in head))
     found = by_name(summary)
     assert {name: (b.macs, b.parameters) for name, b in found.items() if b.macs} == {
         name: figures for name, figures in expected.items() if figures[0]
@@ -116,12 +117,38 @@ def test_weights_that_are_quantised_are_int8(weights: Weights) -> None:
 
 
 def test_the_plugins_are_blocks_of_the_paper(weights: Weights) -> None:
-    """TFA is the MTBs, their sum and TP; what turns its result for FC belongs to FC."""
+    """TFA is the MTBs, their sum and TP."""
     found = by_name(examine(build_graph(PAPER, weights, Plan("plugin", "plugin"))))
-    assert list(found) == ["Input", *FRAME_NETWORK, "HP", "TFA", "FC"]
+    assert list(found) == ["Input", *FRAME_NETWORK, "HP", "TFA + FC"]
     assert [found[name].operators for name in FRAME_NETWORK] == [{"GaitEdgeFocalConv": 1}] * 6
+    assert found["TFA + FC"].operators == {"GaitEdgeMicroMotion": 1}
+
+
+def test_fc_in_int8_stands_beside_the_plugin(weights: Weights) -> None:
+    """What turns the plugin's result for FC belongs to FC."""
+    found = by_name(examine(build_graph(PAPER, weights, Plan("plugin", "plugin", scales=(("fc", 0.5),)))))
+    assert list(found)[-2:] == ["TFA", "FC"]
     assert found["TFA"].operators == {"GaitEdgeMicroMotion": 1}
+    assert found["TFA"].parameters == 655_360
     assert found["FC"].operators["Transpose"] == 2
+
+
+def test_the_frame_network_is_one_block(weights: Weights) -> None:
+    """As many MACs and parameters as its FConvs have; its packed weights' padding and biases are none."""
+    whole = by_name(examine(build_graph(PAPER, weights, Plan("network", "plugin", "fp16"))))
+    assert [(name, block.nodes) for name, block in whole.items()] == [
+        ("Input", 1),
+        ("FPFE + HP", 1),
+        ("TFA + FC", 1),
+    ]
+    block = whole["FPFE + HP"]
+    assert block.operators == {"GaitEdgeFrameNetwork": 1}
+    assert (block.macs, block.parameters) == (30 * 106_061_824, 286_496)
+    assert block.parameter_bytes == {"fp16": 2 * 286_496}
+    assert block.traffic == 2 * 30 * (64 * 44 + 16 * 128)  # halves in, halves out, and nothing between
+    beside = by_name(examine(build_graph(PAPER, weights, Plan("network", "grouped", "fp16"))))
+    assert list(beside) == ["Input", "FPFE + HP", "MTB1", "MTB2", "MTB1 + MTB2", "TP", "FC"]
+    assert (beside["FPFE + HP"].macs, beside["MTB1"].parameters) == (block.macs, 262_144)
 
 
 def test_fusing_moves_less(weights: Weights) -> None:

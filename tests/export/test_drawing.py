@@ -115,8 +115,21 @@ def test_plugins_are_named_with_what_they_compute() -> None:
     text = " ".join(" ".join(picture(PAPER, Plan("plugin", "plugin", "fp16"))).replace("│", " ").split())
     assert "GaitEdgeFocalConv plugin: Conv 3×3, 64 → 64, LeakyReLU, MaxPool 2×2 fp16 [30, 64, 16, 11]" in text
     assert "GaitEdgePartPool plugin: average + maximum of 1×11 fp16 [30, 16, 128]" in text
-    assert "─ TFA ─" in text
-    assert "Conv 1×3, 512 → 2048, 16 groups, sigmoid, multiply, add, maximum over 30 frames fp16" in text
+    assert "─ TFA + FC ─" in text
+    end = "16 groups, sigmoid, multiply, add, maximum over 30 frames, MatMul 128 → 256 fp32 [1, 16, 256]"
+    assert end in text
+
+
+def test_the_frame_network_is_one_box() -> None:
+    """Of one FConv the title tells the strips; here the convolutions do."""
+    text = " ".join(" ".join(picture(PAPER, Plan("network", "plugin", "fp16"))).replace("│", " ").split())
+    assert "─ FPFE + HP ─" in text
+    assert "3.18 G MAC · 286,496 parameters" in text
+    assert (
+        "GaitEdgeFrameNetwork plugin: divide, Conv 5×5, 1 → 32, fp16 weights, LeakyReLU, Conv 3×3, 32" in text
+    )
+    assert "MaxPool 2×2, Conv 3×3, 32 → 64, 4 strips, LeakyReLU, Conv 3×3, 64 → 64, 4 strips" in text
+    assert "8 strips, LeakyReLU, average + maximum of 1×11 fp16 [1, 30, 16, 128]" in text
 
 
 def test_int8_is_shown_where_it_is() -> None:

@@ -214,7 +214,7 @@ def test_a_bundle_for_onnx_runtime_runs_there(source: Path, out: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("plan", [None, Plan("split", "per_part"), Plan("plugin", "plugin")], ids=str)
+@pytest.mark.parametrize("plan", [None, Plan("split", "per_part")], ids=str)
 def test_a_graph_alone(source: Path, out: Path, plan: Plan | None, precision: PrecisionName) -> None:
     """Under a name that ends in .onnx; checked where a runtime is here that has its types."""
     path = out.with_suffix(".onnx")

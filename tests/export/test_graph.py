@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import textwrap
 import numpy as np
 import onnx
 import pytest
-from graphs import check, reference, relative_error, run
+from graphs import check, in_every_precision, reference, relative_error, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import configs, random_silhouettes, random_weights
@@ -84,15 +85,13 @@ def test_the_paper_s_network_at_every_length(frames: int) -> None:
 
 
 @settings(max_examples=60)
-@given(configs(), st.sampled_from(PLANS), st.sampled_from(["fp32", "fp16", "bf16"]), st.data())
-def test_checker_and_shape_inference_pass(
-    config: GaitPartConfig, plan: Plan, precision: str, data: st.DataObject
-) -> None:
+@given(configs(), st.sampled_from(in_every_precision(PLANS)), st.data())
+def test_checker_and_shape_inference_pass(config: GaitPartConfig, plan: Plan, data: st.DataObject) -> None:
     inside = {"fconv" if plan.fconv == "plugin" else "-", "mtb" if plan.micro_motion == "plugin" else "-"}
     names = [name for name in layer_names(config) if not name.startswith(tuple(inside))]
     scaled = data.draw(st.lists(st.sampled_from(names), unique=True))
     scales = tuple((name, 0.05) for name in scaled)
-    plan = Plan(plan.fconv, plan.micro_motion, precision, scales)  # type: ignore[arg-type]
+    plan = dataclasses.replace(plan, scales=scales)
     weights = random_weights(config, 0)
     model = build_graph(config, weights, plan)
     assert check(model) == ["batch", config.parts, config.embedding_dim]
@@ -106,7 +105,7 @@ def test_checker_and_shape_inference_pass(
     assert model.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     opset = {entry.domain: entry.version for entry in model.opset_import}[""]
     wanted = {"fp32": (17, 8), "fp16": (19, 9) if scales else (17, 8), "bf16": (22, 10)}
-    assert (opset, model.ir_version) == wanted[precision]
+    assert (opset, model.ir_version) == wanted[plan.precision]
 
 
 def test_the_folded_graph_is_small_and_the_letter_is_not() -> None:
@@ -157,15 +156,13 @@ def test_every_node_is_named_after_its_block(plan: Plan) -> None:
         assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("plan", PLANS, ids=str)
-def test_tensorrt_8_6_s_parser_is_given_nothing_that_it_misreads(plan: Plan, precision: str) -> None:
+@pytest.mark.parametrize("plan", in_every_precision(PLANS), ids=str)
+def test_tensorrt_8_6_s_parser_is_given_nothing_that_it_misreads(plan: Plan) -> None:
     """Read off the source of onnx-tensorrt, release/8.6-GA: a uint8 input may only be cast, to float32 or
     float16; Shape's start and end are passed over in silence; a convolution whose weight went through int8
     needs its kernel's size; pools have two dimensions at least."""
     config = GaitPartConfig(channels=(4, 8, 12))
-    scales = (("fc", 0.1),)
-    plan = Plan(plan.fconv, plan.micro_motion, precision, scales)  # type: ignore[arg-type]
+    plan = dataclasses.replace(plan, scales=(("fc", 0.1),))
     model = build_graph(config, random_weights(config, 0), plan)
     readers = [node for node in model.graph.node if "silhouettes" in node.input]
     types = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
@@ -191,11 +188,10 @@ def test_unknown_plans_are_refused(options: dict[str, str]) -> None:
         Plan(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("plan", PLANS, ids=str)
-def test_the_same_weights_give_the_same_bytes(plan: Plan, precision: str) -> None:
+@pytest.mark.parametrize("plan", in_every_precision(PLANS), ids=str)
+def test_the_same_weights_give_the_same_bytes(plan: Plan) -> None:
     config = GaitPartConfig(channels=(4, 8, 12))
-    plan = Plan(plan.fconv, plan.micro_motion, precision, (("fc", 0.1),))  # type: ignore[arg-type]
+    plan = dataclasses.replace(plan, scales=(("fc", 0.1),))
     for build in (build_graph, build_frame_graph):
         models = [build(config, random_weights(config, 0), plan) for _ in range(2)]
         first, second = (model.SerializeToString(deterministic=True) for model in models)

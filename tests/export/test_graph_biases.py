@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import numpy as np
@@ -118,12 +119,40 @@ def test_bad_biases_are_refused(biases: Biases, said: str) -> None:
             build(SMALL, random_weights(SMALL, 0), None, biases)
 
 
+@settings(max_examples=15)
+@given(configs(), st.sampled_from(["grouped", "plugin"]), st.sampled_from(["fp32", "fp16"]), st.data())
+def test_the_plugin_of_an_fconv_adds_its_bias(
+    config: GaitPartConfig, head: str, precision: str, data: st.DataObject
+) -> None:
+    """As float32 in either precision; layers without one have two inputs. FC's stands beside its plugin."""
+    config = dataclasses.replace(config, embedding_dim=16)  # a single number may be a small difference
+    weights, every = random_weights(config, 1), random_biases(config, 1)
+    layers = [name for name in every if name.startswith("fconv") or name == "fc"]
+    biases = {name: every[name] for name in data.draw(st.lists(st.sampled_from(layers), unique=True))}
+    silhouettes = random_silhouettes(1, 6, 1)
+    (expected,) = run(build_graph(config, weights, LETTER, biases), silhouettes)
+    model = build_graph(config, weights, Plan("plugin", head, precision), biases)  # type: ignore[arg-type]
+    assert check(model) == ["batch", config.parts, config.embedding_dim]
+    assert relative_error(run(model, silhouettes)[0], expected) <= (1e-5 if precision == "fp32" else 5e-3)
+    held = constants(model)
+    for node in (node for node in model.graph.node if node.op_type == "GaitEdgeFocalConv"):
+        assert len(node.input) == (3 if node.name in biases else 2)
+        for name in node.input[2:]:
+            assert held[name].dtype == np.float32
+            np.testing.assert_array_equal(held[name], biases[node.name])
+
+
 @pytest.mark.parametrize(
-    ("plan", "layer"), [(Plan("plugin"), "fconv2"), (Plan("fold", "plugin"), "mtb1.excite")]
+    ("plan", "layer"),
+    [
+        (Plan("network", precision="fp16"), "fconv2"),
+        (Plan("fold", "plugin"), "mtb1.excite"),
+        (Plan("plugin", "plugin"), "mtb2.squeeze"),
+    ],
 )
-def test_a_plugin_takes_no_bias(plan: Plan, layer: str) -> None:
-    biases = random_biases(SMALL, 0)
+def test_other_plugins_take_no_bias(plan: Plan, layer: str) -> None:
+    weights, biases = random_weights(PAPER, 0), random_biases(PAPER, 0)
     with pytest.raises(InputError, match=f"{layer} is inside a plugin, which takes no bias"):
-        build_graph(SMALL, random_weights(SMALL, 0), plan, {layer: biases[layer]})
-    model = build_graph(SMALL, random_weights(SMALL, 0), plan, {"fc": biases["fc"]})
+        build_graph(PAPER, weights, plan, {layer: biases[layer]})
+    model = build_graph(PAPER, weights, plan, {"fc": biases["fc"]})
     assert "fc.bias" in constants(model)

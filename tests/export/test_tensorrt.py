@@ -15,7 +15,7 @@ from tensorrt_fake import VERSIONS, Recorded
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError, MachineError, MissingPackage
-from gaitedge.export.graph import Plan, build_graph, without_functions
+from gaitedge.export.graph import Plan, build_graph
 from gaitedge.export.tensorrt import BuildOptions, Built, Range, build
 from gaitedge.machine.cuda_driver import CudaDevice, CudaDriver
 
@@ -163,28 +163,6 @@ def test_the_parsers_errors_are_one_line(recorded: Recorded) -> None:
     assert "unsupported operator; node " in said
     assert said.endswith(": no axes")
     assert ("fc (MatMul)" in said) == (recorded.version != "8.6.1")
-
-
-PLUGINS = {("GaitEdgeFocalConv", "1", "gaitedge"), ("GaitEdgePartPool", "1", "gaitedge")}
-
-
-def plugin_graph() -> bytes:
-    model = build_graph(SMALL, random_weights(SMALL, 0), Plan("plugin", "grouped"))
-    return without_functions(model).SerializeToString()
-
-
-def test_a_plugin_that_is_not_registered_is_named(recorded: Recorded) -> None:
-    said = failing("fp32", graph=plugin_graph())
-    assert said.count("GaitEdgeFocalConv (version 1, namespace 'gaitedge')") == 1
-    assert "load the library that registers it first, or export a plan without plugins" in said
-    assert "OnnxParser" not in recorded.calls
-    recorded.plugins = {("GaitEdgeFocalConv", "1", ""), ("GaitEdgePartPool", "1", "gaitedge")}
-    assert "GaitEdgePartPool" not in failing("fp32", graph=plugin_graph())
-
-
-def test_a_plugin_that_is_registered(recorded: Recorded) -> None:
-    recorded.plugins = PLUGINS
-    assert build(plugin_graph(), "fp32").plan
 
 
 @pytest.mark.parametrize(

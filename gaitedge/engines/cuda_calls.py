@@ -1,0 +1,175 @@
+"""Calls of the CUDA engine: its memory on the GPU, its stream, and a CUDA graph for a shape that comes again.
+
+One call runs at a time. The silhouettes go through pinned memory to the GPU, the kernels run, the
+embeddings come back, all in the order of one stream; a graph is these copies and launches in a single call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaitedge.config import GaitPartConfig
+from gaitedge.cuda import Library
+from gaitedge.engines.cuda_forms import FRAME, Batch, Places, make_network, round_up
+from gaitedge.engines.cuda_graphs import Graph, find_driver, record
+from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, gpu, make_stream
+from gaitedge.engines.cuda_payload import Payload
+from gaitedge.errors import MachineError
+
+__all__ = ["Calls"]
+
+_REMEMBERED = 8  # shapes: of walks whose lengths differ few come again, windows always do
+_WAY_OUT = "end other programs that use it, or embed fewer frames at a time"
+
+
+class Calls:
+    """A network's weights on the GPU, and what its calls need there. Safe to use from several threads."""
+
+    def __init__(self, config: GaitPartConfig, payload: Payload, library: Library) -> None:
+        """Raises MachineError where the GPU fails or its memory does not suffice."""
+        self._library = library
+        self._size = (config.parts, config.embedding_dim)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._recent: OrderedDict[Batch, Graph | None] = OrderedDict()
+        """The shapes that came last, the newest last, and the graphs of those that came again."""
+        self._driver, self.why_no_graphs = find_driver()
+        with gpu(_WAY_OUT):
+            self._stream = make_stream()
+            self._weights, self._scratch = Staging(), DeviceBuffer()
+            self._input, self._output = Staging(), Staging()
+            self._network = make_network(config, payload, self._upload(payload.tensors))
+
+    def embed(self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embeddings [sequences, parts, dim], a fresh array.
+
+        silhouettes: blocks of [frames, 64, 44], the batch's frames in their order; where its lengths differ,
+        one block a sequence.
+        """
+        with self._lock:
+            if self._closed:
+                raise ValueError("this CUDA engine is closed")
+            with gpu(_WAY_OUT):
+                try:
+                    self._make_room(batch)
+                    self._fill(batch, silhouettes)
+                    self._run(batch)
+                    self._stream.synchronize()
+                except BaseException:
+                    self._forget()  # nothing is built upon what may be half done
+                    raise
+                embeddings = self._output.host(self._size_out(batch)).view(np.float32)
+                return np.array(embeddings.reshape(batch.sequences, *self._size))  # a copy
+
+    def close(self) -> None:
+        """Wait for the call under way, and give everything back."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                with gpu(_WAY_OUT):
+                    self._let_go()
+                    for memory in (self._input, self._output, self._scratch, self._weights):
+                        memory.free()
+                    del self._stream
+            except MachineError:
+                # The call that met the failure has told of it. Nothing can be given back to a GPU that
+                # failed: the driver takes it when the process ends.
+                return
+
+    def _upload(self, tensors: dict[str, NDArray[Any]]) -> dict[str, int]:
+        """Bring the weights to the GPU, once; name -> address."""
+        starts, size = dict[str, int](), 0
+        for name, array in tensors.items():
+            starts[name] = size
+            size += round_up(array.nbytes)
+        self._weights.grow(size)
+        host = self._weights.host(size)
+        for name, array in tensors.items():
+            host[starts[name] :][: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._weights.upload(size, self._stream)
+        self._stream.synchronize()
+        return {name: self._weights.device.address + start for name, start in starts.items()}
+
+    def _make_room(self, batch: Batch) -> None:
+        scratch = self._network.scratch(batch)
+        wanted = ((self._input, _size_in(batch)), (self._output, self._size_out(batch)))
+        if all(memory.fits(size) for memory, size in wanted) and scratch <= self._scratch.size:
+            return
+        self._let_go()
+        for memory, size in wanted:
+            memory.grow(size)
+        self._scratch.grow(1 << (scratch - 1).bit_length())  # as Staging: walks of ever more frames come
+
+    def _fill(self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]) -> None:
+        host, at = self._input.host(_size_in(batch)), 0
+        offsets = [0]
+        for block in silhouettes:
+            host[at : at + block.size] = block.reshape(-1)
+            at += block.size
+            offsets.append(at // FRAME)
+        if not batch.frames:
+            data = np.array(offsets, np.int32).view(np.uint8)
+            host[round_up(at) :][: data.size] = data
+
+    def _run(self, batch: Batch) -> None:
+        """Put a call into the stream's queue, by a graph where the shape came before."""
+        again, graph = batch in self._recent, self._recent.setdefault(batch, None)
+        self._recent.move_to_end(batch)
+        if len(self._recent) > _REMEMBERED:
+            _, oldest = self._recent.popitem(last=False)
+            if oldest is not None:
+                oldest.free()
+        # The first time everything runs piece by piece: CUDA loads a kernel then, which no graph may hold.
+        if graph is None and again and self._driver is not None:
+            try:
+                graph = record(self._driver, int(self._stream.handle), lambda: self._enqueue(batch))
+            except MachineError as error:
+                self._driver, self.why_no_graphs = None, str(error)
+            self._recent[batch] = graph
+        if graph is not None:
+            graph.launch(int(self._stream.handle))
+        else:
+            self._enqueue(batch)
+
+    def _enqueue(self, batch: Batch) -> None:
+        self._input.upload(_size_in(batch), self._stream)
+        silhouettes = self._input.device.address
+        places = Places(
+            silhouettes,
+            silhouettes + round_up(batch.total * FRAME),
+            self._scratch.address,
+            self._output.device.address,
+        )
+        for arguments in self._network.launches(batch, places):
+            self._library.launch(arguments, int(self._stream.handle))
+        self._output.download(self._size_out(batch), self._stream)
+
+    def _let_go(self) -> None:
+        """Before memory moves: nothing may use it any more, nor remember where it lay."""
+        self._stream.synchronize()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Give up all graphs. Which shapes came is kept."""
+        for batch, graph in self._recent.items():
+            self._recent[batch] = None
+            if graph is not None:
+                graph.free()
+
+    def _size_out(self, batch: Batch) -> int:
+        parts, dim = self._size
+        return batch.sequences * parts * dim * np.dtype(np.float32).itemsize
+
+
+def _size_in(batch: Batch) -> int:
+    """Bytes of the silhouettes and, where their lengths differ, of the offsets behind them."""
+    offsets = 0 if batch.frames else (batch.sequences + 1) * np.dtype(np.int32).itemsize
+    return round_up(batch.total * FRAME) + offsets
