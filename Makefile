@@ -21,7 +21,9 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 gpu: $(VENV)/.gpu
+	$(BIN)/gaitedge plugins build
 	$(BIN)/pytest -m gpu
+	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/gpu.py
 
 lint: $(VENV)/.test

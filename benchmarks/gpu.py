@@ -1,7 +1,8 @@
 """TensorRT beside PyTorch on one GPU: python benchmarks/gpu.py
 
-Builds engines of the shipped weights, naive and fused, in FP32 and FP16, and times them beside PyTorch,
-eager and compiled: from silhouettes in the host's memory to embeddings in the host's memory. Every
+Builds engines of the shipped weights, naive, fused and with GaitEdge's plugins, and times them and GaitEdge's
+own kernels beside PyTorch, eager and compiled: from silhouettes in the host's memory to embeddings in the
+host's memory. Plugins and kernels come from `gaitedge plugins build`. Every
 candidate lives in a process of its own and they take turns, round after round (turns.py says why).
 Every candidate's embeddings are compared with those of the first, the paper's letter in PyTorch's FP32.
 
@@ -40,6 +41,7 @@ PAUSE_S = 0.02  # between turns
 INPUTS = 4  # different batches of each shape
 
 NAIVE, FUSED = ["split", "per_part"], ["fold", "grouped"]
+PLUGINS, TWO_PLUGINS = ["plugin", "plugin"], ["network", "plugin"]
 CUDA_GRAPHS = "reduce-overhead"  # as torch.compile calls them
 
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -53,8 +55,13 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "TensorRT, fused": {"plan": FUSED, "precision": "fp32"},
     "TensorRT, the paper's letter, FP16": {"plan": NAIVE, "precision": "fp16"},
     "TensorRT, fused, FP16": {"plan": FUSED, "precision": "fp16"},
+    "TensorRT, a plugin a layer, FP16": {"plan": PLUGINS, "precision": "fp16"},
+    "TensorRT, two plugins, FP16": {"plan": TWO_PLUGINS, "precision": "fp16"},
     "TensorRT, the paper's letter, INT8": {"plan": NAIVE, "precision": "int8"},
     "TensorRT, fused, INT8": {"plan": FUSED, "precision": "int8"},
+    "CUDA kernels, FP32": {"runtime": "cuda", "precision": "fp32"},
+    "CUDA kernels, two launches, FP16": {"runtime": "cuda", "precision": "fp16"},
+    "CUDA kernels, two launches, INT8": {"runtime": "cuda", "precision": "int8"},
 }
 
 
@@ -117,7 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shapes", default="1x30,8x30,1x60", help="batch x frames, with commas between")
+    parser.add_argument("--shapes", default="1x30,8x30,64x30,1x60", help="batch x frames, commas between")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--runs", type=int, default=20, help="timed runs of a turn")
     parser.add_argument("--warmup", type=float, default=0.1, help="seconds before each turn")
@@ -179,12 +186,15 @@ def start(
     batch, frames = (max(numbers) for numbers in zip(*shapes, strict=True))
     running, failed = {}, {}
     for name, form in CANDIDATES.items():
+        of_torch = "letter" in form
         if "plan" in form:
             what = {"runtime": "tensorrt", "batch": f"1:1:{max(8, batch)}"}
             what["frames"] = f"1:30:{max(300, frames)}"
-        else:
+        elif of_torch:
             what = {"runtime": "torch", "weights": str(folder / "weights.npz"), "config": config.to_json()}
-        interpreter = options.tensorrt_python if "plan" in form else options.torch_python
+        else:
+            what = {}
+        interpreter = options.torch_python if of_torch else options.tensorrt_python
         print(f"getting ready: {name}", file=sys.stderr)
         try:
             running[name] = Candidate(interpreter, {**what, **form})

@@ -46,7 +46,7 @@ def main() -> None:
 
 def candidate(runtime: str, **form: Any) -> tuple[Embed, dict[str, Any]]:
     """Get one ready: what embeds silhouettes in the host's memory, and what it says of itself."""
-    return {"torch": of_torch, "tensorrt": of_tensorrt}[runtime](**form)
+    return {"torch": of_torch, "tensorrt": of_tensorrt, "cuda": of_kernels}[runtime](**form)
 
 
 def turn(embed: Embed, inputs: str, warmup_s: float, runs: int, embeddings: str | None = None) -> list[float]:
@@ -128,6 +128,29 @@ def of_tensorrt(plan: list[str], precision: str, batch: str, frames: str) -> tup
         "build_s": build and build.seconds,
         "layers": build and len(build.layers),
         "fell_back": build and list(build.fell_back),
+    }
+
+
+def of_kernels(precision: str) -> tuple[Embed, dict[str, Any]]:
+    """GaitEdge's own kernels on the shipped weights, held against the letter as every export is."""
+    from gaitedge.bundle import Bundle
+    from gaitedge.calibration.applying import find_quantization
+    from gaitedge.engines import load_target
+    from gaitedge.export.exporter import export
+    from gaitedge.weights import shipped_weights
+
+    with tempfile.TemporaryDirectory() as folder:
+        report = export(
+            shipped_weights(),
+            Path(folder) / "engine.gait",
+            target="cuda",
+            precision=precision,
+            quantization=find_quantization(shipped_weights()) if precision == "int8" else None,
+        )
+        engine = load_target(Bundle.open(report.path), f"cuda-{precision}")
+    return engine.embed, {
+        "runtime": engine.description,
+        "agreement_at_export": report.agreement and vars(report.agreement),
     }
 
 

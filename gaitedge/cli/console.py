@@ -54,7 +54,7 @@ ModelArgument = Annotated[
 
 BundleArgument = Annotated[Path, typer.Argument(help="A .gait bundle.", readable=False)]
 
-EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, openvino or onnxruntime.")]
+EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or onnxruntime.")]
 PrecisionOption = Annotated[
     str | None, typer.Option(help="fp32, fp16, bf16 or int8; as exported by default.")
 ]

@@ -28,8 +28,12 @@ _BUILD = "TensorRT builds"
 _GRAPH = "Graph"
 
 FConv = Annotated[
-    Literal["fold", "split", "plugin"] | None,
-    typer.Option(help="Strips in the batch, cut out one by one, or a CUDA plugin.", rich_help_panel=_GRAPH),
+    Literal["fold", "split", "plugin", "network"] | None,
+    typer.Option(
+        help="Strips in the batch, cut out one by one, a CUDA plugin each, or one for all of them and HP "
+        "(fp16, the paper's network).",
+        rich_help_panel=_GRAPH,
+    ),
 ]
 MicroMotion = Annotated[
     Literal["grouped", "per_part", "plugin"] | None,
