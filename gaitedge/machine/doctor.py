@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaitedge.machine import cuda_driver
+from gaitedge.errors import MachineError, one_line
+from gaitedge.machine import cuda_driver, kernels
 from gaitedge.machine.cpu import cpu_features, cpu_model, usable_cores
 from gaitedge.machine.cuda_driver import CudaDriver, probe_driver
 from gaitedge.machine.isolation import run_apart
@@ -134,6 +135,7 @@ def examine(machine: Machine | None = None) -> list[Finding]:
     jetson = find_jetson(machine.root)
     driver = probe_driver(machine.driver_probe, machine.timeout)
     packages = {name: _package(name, machine, jetson, driver) for name in _PACKAGES}
+    built = _kernels(driver)
     return [
         _system(machine),
         _python(machine, jetson),
@@ -142,8 +144,9 @@ def examine(machine: Machine | None = None) -> list[Finding]:
         *packages.values(),
         _driver(machine, driver, jetson),
         _toolkit(machine, driver, jetson),
+        built,
         *([] if jetson is None else [_jetson(jetson)]),
-        _engine(packages, driver),
+        _engine(packages, driver, built),
     ]
 
 
@@ -267,6 +270,24 @@ def _toolkit(machine: Machine, driver: CudaDriver, jetson: Jetson | None) -> Fin
     return Finding("cuda toolkit", "ok", f"{found[1]}, {nvcc}")
 
 
+def _kernels(driver: CudaDriver) -> Finding:
+    topic, command = "cuda kernels", "gaitedge plugins build"
+    try:
+        found = kernels.find_all()
+    except (MachineError, OSError) as error:
+        return Finding(topic, "broken", one_line(error), command)
+    if not found:
+        detail = "not built; the engine that needs no TensorRT, and TensorRT's plugins"
+        if not driver.devices:
+            return Finding(topic, "absent", f"{detail}; of no use without an NVIDIA GPU")
+        return Finding(topic, "absent", detail, command)
+    current = [built for built in found if built.current]
+    if not current:
+        return Finding(topic, "broken", f"{found[0].path} was built from other sources", command)
+    names = ", ".join(f"{built.path.name} for {', '.join(built.targets)}" for built in current)
+    return Finding(topic, "ok", names)
+
+
 def _jetson(jetson: Jetson) -> Finding:
     if jetson.linux is None:
         detail = f"{jetson.model}; /etc/nv_tegra_release is missing or says nothing, as in a container"
@@ -281,14 +302,18 @@ def _jetson(jetson: Jetson) -> Finding:
     )
 
 
-def _engine(packages: dict[str, Finding], driver: CudaDriver) -> Finding:
+def _engine(packages: dict[str, Finding], driver: CudaDriver, built: Finding) -> Finding:
     """The engine that `gaitedge.engines.load` takes: TensorRT where a bundle has an engine for this
-    machine's GPU, else OpenVINO where it is installed, else ONNX Runtime."""
-    gpu = bool(driver.devices) and all(packages[name].state == "ok" for name in ("tensorrt", "pycuda"))
+    machine's GPU, else our kernels where it has their weights, else OpenVINO where it is installed, else
+    ONNX Runtime."""
+    beside = {"tensorrt": packages["tensorrt"], "cuda": built}
+    usable = driver.devices and packages["pycuda"].state == "ok"
+    names = [name for name, needed in beside.items() if usable and needed.state == "ok"]
+    gpu = " and ".join(names) + (" run" if len(names) > 1 else " runs") if names else ""
     for name in ("openvino", "onnxruntime"):
         if packages[name].state == "ok":
             if gpu:
-                detail = f"tensorrt runs bundles that hold an engine for this GPU, {name} the others"
+                detail = f"{gpu} bundles that hold an engine for this GPU, {name} the others"
                 return Finding("engine", "ok", detail)
             return Finding("engine", "ok", f"{name} runs bundles here")
         if packages[name].state == "broken":
@@ -296,7 +321,7 @@ def _engine(packages: dict[str, Finding], driver: CudaDriver) -> Finding:
             return Finding("engine", "broken", detail, packages[name].remedy)
     remedy = packages["openvino"].remedy
     if gpu:
-        detail = "tensorrt runs bundles that hold an engine for this GPU; none to check a new one with"
+        detail = f"{gpu} bundles that hold an engine for this GPU; none to check a new one with"
         return Finding("engine", "ok", detail, remedy)
     return Finding("engine", "absent", "none installed: bundles cannot be run here", remedy)
 

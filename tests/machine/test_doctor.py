@@ -32,6 +32,7 @@ TOPICS = [
     "pycuda",
     "nvidia driver",
     "cuda toolkit",
+    "cuda kernels",
     "engine",
 ]
 
