@@ -37,6 +37,7 @@ from gaitedge.machine.tensorrt import (
     platform,
     require_gpu,
     require_tensorrt,
+    uses_plugins,
 )
 from gaitedge.machine.tensorrt_versions import Dialect, dialect
 
@@ -96,7 +97,8 @@ def build(
     functions. precision: what the graph was written in, or "int8". progress: called in this thread with
     a phase of TensorRT's, its steps done and its steps in all, from TensorRT 10 on.
 
-    Raises InputError where the timing cache is a folder; MachineError where there is no usable GPU, where
+    Raises InputError where the timing cache is a folder, or plugins are to be compatible with other versions;
+    MachineError where there is no usable GPU, where
     GPU or TensorRT lack what the graph or the options ask for, our plugins among it, and with TensorRT's
     own words where it fails; MissingPackage without TensorRT. On Ctrl-C the build ends at its next step;
     that of TensorRT 8 cannot be ended, and is waited for.
@@ -112,6 +114,11 @@ def build(
         raise MachineError(
             f"engines built on a Jetson run on no other GPU: TensorRT has no hardware compatibility "
             f"{options.hardware_compatibility} there; leave it at none"
+        )
+    if options.version_compatible and uses_plugins(graph):
+        raise InputError(
+            "a version-compatible engine cannot have plugins, whose library is for one major version of "
+            "TensorRT: leave --version-compatible out, or export --fconv fold --micro-motion grouped"
         )
     cache = options.timing_cache
     if cache is not None and cache.exists() and not cache.is_file():

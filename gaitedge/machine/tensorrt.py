@@ -43,6 +43,7 @@ __all__ = [
     "require_gpu",
     "require_library",
     "require_tensorrt",
+    "uses_plugins",
     "version",
     "why_unfit",
 ]
@@ -148,6 +149,11 @@ def free_memory(device: CudaDevice) -> int:
     return device.memory if free is None else free
 
 
+def uses_plugins(graph: bytes) -> bool:
+    """Whether an ONNX graph has a node of our plugins."""
+    return _OUR_PLUGIN in graph
+
+
 def load_plugins(module: ModuleType, graph: bytes) -> Path | None:
     """Load the library of our plugins into TensorRT, once a process, where a graph has one of them.
 
@@ -155,7 +161,7 @@ def load_plugins(module: ModuleType, graph: bytes) -> Path | None:
     nothing is needed. Raises MachineError where it is not there, with the command that builds it, or
     TensorRT does not load it. Call it once TensorRT has a log: with a Builder or a Runtime.
     """
-    if _OUR_PLUGIN not in graph:
+    if not uses_plugins(graph):
         return None
     from gaitedge.machine.kernels import find_plugins
 
@@ -167,10 +173,14 @@ def load_plugins(module: ModuleType, graph: bytes) -> Path | None:
 
 @functools.cache
 def _load_library(library: Path) -> object:
-    """Load a library of plugins; returns its handle, which is kept."""
+    """Load a library of plugins; what is returned, its handle as a rule, is kept."""
     import tensorrt as trt
 
+    from gaitedge.machine.tensorrt_versions import dialect
+
     registry: trt.IPluginRegistry = trt.get_plugin_registry()  # the process's own, which all others ask
+    if dialect(trt).has_plugin(registry, "GaitEdgePartPool", "1", "gaitedge"):
+        return library  # somebody else has loaded them
     what = f"TensorRT {trt.__version__} does not load the plugins of {library}"
     handle = registry.load_library(str(library))
     if handle is None:

@@ -12,7 +12,8 @@ from networks import random_weights
 from tensorrt_fake import VERSIONS, Recorded
 
 from gaitedge.config import GaitPartConfig
-from gaitedge.errors import MachineError
+from gaitedge.errors import InputError, MachineError
+from gaitedge.export.build_options import BuildOptions
 from gaitedge.export.graph import Plan, build_graph, without_functions
 from gaitedge.export.tensorrt import build
 from gaitedge.machine import kernels
@@ -103,6 +104,19 @@ def test_a_library_that_does_not_load_is_named(found: Recorded) -> None:
     )
     found.library = set(LIBRARY)
     assert build(graph(Plan("plugin")), "fp32").plan  # a failure is not kept
+
+
+def test_one_that_somebody_else_loaded_is_taken(found: Recorded) -> None:
+    found.plugins |= LIBRARY
+    assert build(graph(Plan("plugin")), "fp32").plan
+    assert found.libraries == []
+
+
+def test_version_compatible_engines_have_no_plugins(found: Recorded) -> None:
+    compatible = BuildOptions(version_compatible=True)
+    with pytest.raises(InputError, match="cannot have plugins, whose library is for one major version"):
+        build(graph(Plan("plugin")), "fp32", compatible)
+    assert build(graph(Plan()), "fp32", compatible).plan
 
 
 def test_a_library_that_lacks_a_plugin_is_named(found: Recorded) -> None:
