@@ -174,6 +174,8 @@ def test_impossible_arguments_are_refused(host: Host) -> None:
         {"dim": 1 << 26},
         {"parts": 0},
         {"entries": -1},
+        {"entries": 2**31 - 1},
+        {"probe_count": 2**31 - 1},
         {"type": 2},
     ):
         arguments = PartDistance(**{**good, **wrong})

@@ -73,7 +73,7 @@ inline bool supported(const FocalConv& a) {
       a.layout == kChannelsFirst || a.layout == kChannelsLast || (a.layout == kChannels32 && is_int8);
   const bool input = a.x_type == a.type || (a.x_type == kUint8 && a.in == 1);
   return sizes && kernel && layout && types && input && a.strips >= 1 && a.strips <= a.height &&
-         int64_t(a.count) * a.height <= INT32_MAX;
+         int64_t(a.count) * a.height <= INT32_MAX - kPixels;  // a block looks so many rows beyond
 }
 
 }  // namespace focal_conv

@@ -156,7 +156,7 @@ __device__ __forceinline__ float activated(Sum<T> sum, float scale, float bias, 
   if constexpr (std::is_same_v<T, int8_t>) {
     value *= scale;
   } else if constexpr (std::is_same_v<X, uint8_t>) {
-    value /= 255.f;
+    value *= 1.f / 255.f;  // a division is a dozen instructions and a branch, for each of 32 sums
   }
   return leaky_relu(value + bias, slope);
 }

@@ -234,16 +234,7 @@ inline bool possible(const MicroMotionWeights& w, int y_type) {
 
 // Whether a block of this device may have so much shared memory.
 inline bool fits(int bytes) {
-#if defined(__CUDACC__)
-  if (size_t(bytes) <= kSharedWithoutAsking) return true;
-  int device = 0, most = 0;
-  if (cudaGetDevice(&device) != cudaSuccess) return false;
-  const auto wanted = cudaDevAttrMaxSharedMemoryPerBlockOptin;
-  return cudaDeviceGetAttribute(&most, wanted, device) == cudaSuccess && bytes <= most;
-#else
-  (void)bytes;
-  return true;
-#endif
+  return size_t(bytes) <= kSharedWithoutAsking || size_t(bytes) <= shared_limit();
 }
 
 }  // namespace micro_motion

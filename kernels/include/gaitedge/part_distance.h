@@ -40,6 +40,7 @@ constexpr int kKept = 2 * kWarp;  // the most neighbours that can be asked for
 constexpr int kBlocks = 512;      // that a launch aims at
 constexpr int kTickets = kTicketBytes / 4;  // where there are more tiles, the gallery is not cut into chunks
 constexpr int kLargest = 1 << 26;  // features of an entry: 32 entries' are still counted by an int
+constexpr int kAtOnce = 4;  // keys that a lane of a tile's last block reads at once
 constexpr uint64_t kNone = ~uint64_t(0);
 
 // How a block works: its probes, the entries that its warps take at a time, and how many blocks a
@@ -135,21 +136,22 @@ __device__ __forceinline__ void read(float (&to)[1], const T* row) {
 }
 
 // The sums over all lanes of N values each, N a power of two: the result is value lane · N / 32.
-template <int N>
+// Steps by recursion: nvcc does not unroll a loop over `kCount` and `kMask`, and values with an index that
+// is no constant would lie in local memory.
+template <int N, int kCount = N / 2, int kMask = kWarp / 2>
 __device__ __forceinline__ float total(float (&values)[N], int lane) {
+  if constexpr (kCount == 0) {
+    values[0] += __shfl_xor_sync(kAllLanes, values[0], kMask);
+  } else {
+    const bool upper = (lane & kMask) != 0;
 #pragma unroll
-  for (int count = N / 2, mask = kWarp / 2; mask > 0; count /= 2, mask /= 2) {
-    if (count == 0) {
-      values[0] += __shfl_xor_sync(kAllLanes, values[0], mask);
-    }
-    const bool upper = (lane & mask) != 0;
-#pragma unroll
-    for (int i = 0; i < count; ++i) {
-      const float kept = upper ? values[count + i] : values[i];
-      const float given = upper ? values[i] : values[count + i];
-      values[i] = kept + __shfl_xor_sync(kAllLanes, given, mask);
+    for (int i = 0; i < kCount; ++i) {
+      const float kept = upper ? values[kCount + i] : values[i];
+      const float given = upper ? values[i] : values[kCount + i];
+      values[i] = kept + __shfl_xor_sync(kAllLanes, given, kMask);
     }
   }
+  if constexpr (kMask > 1) total<N, kCount / 2, kMask / 2>(values, lane);
   return values[0];
 }
 
@@ -207,7 +209,9 @@ __device__ __forceinline__ void answer(const PartDistance& a, const List& list, 
     if (rank >= a.k) continue;
     const uint64_t key = half ? list.high : list.low;
     const uint32_t bits = key == kNone ? 0x7f800000u : uint32_t(key >> 32);
-    memcpy(a.distance + int64_t(probe) * a.k + rank, &bits, sizeof bits);
+    float distance;  // not straight to its place, of which nvcc would then write one byte after the other
+    memcpy(&distance, &bits, sizeof bits);
+    a.distance[int64_t(probe) * a.k + rank] = distance;
     a.index[int64_t(probe) * a.k + rank] = key == kNone ? -1 : int32_t(uint32_t(key));
   }
 }
@@ -264,12 +268,22 @@ __global__ void __launch_bounds__(F::kThreads, F::kResident) nearest(PartDistanc
   for (int rank = 0; rank < a.k; ++rank) {
     const uint64_t last = __shfl_sync(kAllLanes, a.k <= kWarp ? all.low : all.high, (a.k - 1) % kWarp);
     bool needed = false;
-    for (int first = 0; first < grid.chunks; first += kWarp) {
-      // Volatile: not what L1 may have of it.
-      const volatile uint64_t* const row = left + int64_t(rank) * grid.chunks;
-      const uint64_t key = first + lane < grid.chunks ? row[first + lane] : kNone;
-      needed |= key < last;
-      take_in(all, key, a.k, lane);
+    // Volatile: not what L1 may have of it.
+    const volatile uint64_t* const row = left + int64_t(rank) * grid.chunks;
+    for (int first = 0; first < grid.chunks; first += kAtOnce * kWarp) {
+      uint64_t keys[kAtOnce];  // all on their way before the first is looked at
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int from = first + i * kWarp + lane;
+        keys[i] = from < grid.chunks ? row[from] : kNone;
+      }
+#pragma unroll 1
+      for (int i = 0; i < kAtOnce && first + i * kWarp < grid.chunks; ++i) {
+        needed |= keys[0] < last;
+        take_in(all, keys[0], a.k, lane);
+#pragma unroll
+        for (int j = 1; j < kAtOnce; ++j) keys[j - 1] = keys[j];  // their index stays a constant
+      }
     }
     if (!__any_sync(kAllLanes, needed)) break;  // and none of what follows these in their lists
   }
@@ -278,6 +292,7 @@ __global__ void __launch_bounds__(F::kThreads, F::kResident) nearest(PartDistanc
 
 inline bool possible(const PartDistance& a) {
   return a.probe_count >= 0 && a.entries >= 0 && a.parts > 0 && a.dim > 0 && a.k > 0 && a.k <= kKept &&
+         a.probe_count <= INT32_MAX - kWarp && a.entries <= INT32_MAX - kWarp &&  // and their next pass
          int64_t(a.parts) * a.dim <= kLargest && (a.type == kFloat32 || a.type == kFloat16);
 }
 

@@ -28,6 +28,7 @@ struct Chunk {  // 16 bytes
   static constexpr int kValues = 16 / sizeof(T);
   uint4 bits;
   __device__ __forceinline__ float value(int i) const { return to_float(reinterpret_cast<const T*>(&bits)[i]); }
+  __device__ __forceinline__ void set(int i, float x) { reinterpret_cast<T*>(&bits)[i] = from_float<T>(x); }
 };
 
 // `Values` channels a thread: 16 bytes of them, or one where they do not come in such multiples.
@@ -63,8 +64,14 @@ __global__ void __launch_bounds__(kThreads) channels_last(PartPool a) {
       }
     }
   }
+  if constexpr (Values == 1) {
+    *y = from_float<T>(sum[0] / pixels + most[0]);
+  } else {
+    Chunk<T> made;
 #pragma unroll
-  for (int i = 0; i < Values; ++i) y[i] = from_float<T>(sum[i] / pixels + most[i]);
+    for (int i = 0; i < Values; ++i) made.set(i, sum[i] / pixels + most[i]);
+    *reinterpret_cast<uint4*>(y) = made.bits;
+  }
 }
 
 // Words from one channel's map to the next in shared memory: odd.
@@ -93,8 +100,11 @@ __global__ void __launch_bounds__(kThreads) channels_first(PartPool a) {
   const T* x = static_cast<const T*>(a.x) + (image * a.channels + first) * pixels;
   T* tile = reinterpret_cast<T*>(shared);
 
-  for (int i = threadIdx.x; i < channels * pixels; i += kThreads) {
-    tile[i / pixels * stride + i % pixels] = x[i];
+  // A warp a map: a division for each value would take longer than its way here.
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  for (int channel = warp; channel < channels; channel += kThreads / kWarp) {
+#pragma unroll 4
+    for (int i = lane; i < pixels; i += kWarp) tile[channel * stride + i] = x[int64_t(channel) * pixels + i];
   }
   __syncthreads();
   for (int i = threadIdx.x; i < channels * a.parts; i += kThreads) {

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "gaitedge/arguments.h"
+
 #if defined(__CUDACC__)
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -145,8 +147,21 @@ __device__ __forceinline__ void copy_wait() {
 
 // Launching -------------------------------------------------------------------------------------------
 
-// Queue a kernel of one argument, a struct of pointers and numbers. Returns 0 or CUDA's error number; a
-// grid of no blocks is done at once. Allocates nothing and waits for nothing: it can be captured.
+// Bytes of shared memory that a block may have on the current device at most; 0 where CUDA cannot tell.
+inline size_t shared_limit() {
+#if defined(__CUDACC__)
+  int device = 0, most = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  const auto wanted = cudaDevAttrMaxSharedMemoryPerBlockOptin;
+  return cudaDeviceGetAttribute(&most, wanted, device) == cudaSuccess ? size_t(most) : 0;
+#else
+  return SIZE_MAX;
+#endif
+}
+
+// Queue a kernel of one argument, a struct of pointers and numbers. Returns 0, CUDA's error number, or
+// kUnsupported where the device has not so much shared memory; a grid of no blocks is done at once.
+// Allocates nothing and waits for nothing: it can be captured.
 template <class Arguments>
 int launch(void (*kernel)(Arguments), dim3 grid, dim3 block, size_t shared, void* stream,
            const Arguments& arguments) {
@@ -154,8 +169,12 @@ int launch(void (*kernel)(Arguments), dim3 grid, dim3 block, size_t shared, void
 #if defined(__CUDACC__)
   const void* const function = reinterpret_cast<const void*>(kernel);
   if (shared > kSharedWithoutAsking) {
+    const size_t limit = shared_limit();
+    if (limit != 0 && shared > limit) return kUnsupported;
+    // Always the device's limit: were it this launch's own need, another thread's smaller one could come in
+    // between. How much of L1 becomes shared memory follows from what a launch takes, not from this.
     const cudaError_t status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                    static_cast<int>(shared));
+                                                    static_cast<int>(limit != 0 ? limit : shared));
     if (status != cudaSuccess) return static_cast<int>(status);
   }
   void* values[] = {const_cast<Arguments*>(&arguments)};

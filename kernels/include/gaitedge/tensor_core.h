@@ -10,6 +10,9 @@
 //
 // So a column of B lies in memory with its k values side by side: weights are [out, k]. The layouts in
 // bytes are the same for FP16 and INT8, and so are the loads.
+//
+// All are volatile: otherwise the compiler may move one into a branch in which its result is used, and that
+// not all lanes of the warp take.
 #pragma once
 
 #include "gaitedge/platform.h"
@@ -21,13 +24,16 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const
 #if !defined(__CUDACC__)
   host::mma_f16(c, a, b);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
   }
@@ -35,15 +41,16 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const
 }
 
 #if defined(__CUDACC__)
-#define GAITEDGE_MMA_INT8(TYPE_OF_A)                                                                          \
-  asm("mma.sync.aligned.m16n8k32.row.col.s32." TYPE_OF_A                                                      \
-      ".s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                                         \
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                                                        \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
-#define GAITEDGE_MMA_INT8_SMALL(TYPE_OF_A, ROWS, DEPTH)                                                       \
-  asm("mma.sync.aligned.m8n8k16.row.col.s32." TYPE_OF_A ".s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"               \
-      : "+r"(c[2 * (ROWS)]), "+r"(c[2 * (ROWS) + 1])                                                          \
-      : "r"(a[2 * (DEPTH) + (ROWS)]), "r"(b[DEPTH]))
+#define GAITEDGE_MMA_INT8(TYPE_OF_A)                                              \
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32." TYPE_OF_A                 \
+               ".s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"    \
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])                   \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+#define GAITEDGE_MMA_INT8_SMALL(TYPE_OF_A, ROWS, DEPTH)                           \
+  asm volatile("mma.sync.aligned.m8n8k16.row.col.s32." TYPE_OF_A                  \
+               ".s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"                            \
+               : "+r"(c[2 * (ROWS)]), "+r"(c[2 * (ROWS) + 1])                     \
+               : "r"(a[2 * (DEPTH) + (ROWS)]), "r"(b[DEPTH]))
 #endif
 
 // c += a·b of 16×32 by 32×8 integers, exactly. A is int8, or uint8 where `Unsigned`.
