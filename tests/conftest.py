@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from host_build import build
 from hypothesis import settings
 
 # One draw more or less of a random network takes longer on a busy machine: no deadline per example.
@@ -23,6 +25,15 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     os.environ.pop("XDG_CACHE_HOME")
     if before is not None:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def host_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels, compiled for this machine's CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++ to compile the kernels for the CPU")
+    base = tmp_path_factory.getbasetemp()  # a worker's own; whichever of them comes first builds
+    return build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels")
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ The engine's own code runs, and the kernels' own sources; what is pretended lies
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from pathlib import Path
 import pycuda_fake
 import pytest
 from gpu_box import H200
-from host_build import Host, build
+from host_build import Host
 from networks import random_weights
 from pycuda_fake import FakeGpu
 
@@ -31,14 +29,6 @@ from gaitedge.machine import kernels
 from gaitedge.machine import tensorrt as machine
 from gaitedge.machine.cuda_driver import CudaDriver
 from gaitedge.manifest import Packed, Target
-
-
-def host_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernels' host build, the one that tests/kernels uses too."""
-    if shutil.which("g++") is None:
-        pytest.skip("there is no g++ to compile the kernels for the CPU")
-    base = tmp_path_factory.getbasetemp()
-    return build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels")
 
 
 class QueuedHost(Host):

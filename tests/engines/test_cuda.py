@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import PAPER, UNEVEN, letter
-from kernel_box import KernelBox, host_library, kernel_box, launches
+from kernel_box import KernelBox, kernel_box, launches
 from networks import random_silhouettes
 from numpy.typing import NDArray
 from pycuda_fake import CUresult, LogicError
@@ -27,14 +27,9 @@ PLAIN = GaitPartConfig(
 )
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return host_library(tmp_path_factory)
-
-
 @pytest.fixture
-def box(monkeypatch: pytest.MonkeyPatch, library: Path) -> Iterator[KernelBox]:
-    with kernel_box(monkeypatch, library) as found:
+def box(monkeypatch: pytest.MonkeyPatch, host_library: Path) -> Iterator[KernelBox]:
+    with kernel_box(monkeypatch, host_library) as found:
         yield found
 
 
@@ -131,9 +126,9 @@ def test_few_graphs_are_kept(box: KernelBox) -> None:
 
 
 def test_without_cuda_python_it_launches_piece_by_piece(
-    monkeypatch: pytest.MonkeyPatch, library: Path
+    monkeypatch: pytest.MonkeyPatch, host_library: Path
 ) -> None:
-    with kernel_box(monkeypatch, library, cuda_python=None) as box:
+    with kernel_box(monkeypatch, host_library, cuda_python=None) as box:
         engine = box.engine(TINY, "fp32")
         silhouettes = random_silhouettes(1, 2, 0)
         for _ in range(3):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import PAPER
-from kernel_box import KernelBox, host_library, kernel_box
+from kernel_box import KernelBox, kernel_box
 from networks import random_silhouettes, random_weights
 
 from gaitedge.bundle import make_bundle
@@ -28,14 +28,9 @@ from gaitedge.manifest import Manifest
 PLAIN = GaitPartConfig(channels=(8,), strips=(2, 1), parts=3, templates=(1,), embedding_dim=5)
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return host_library(tmp_path_factory)
-
-
 @pytest.fixture
-def box(monkeypatch: pytest.MonkeyPatch, library: Path) -> Iterator[KernelBox]:
-    with kernel_box(monkeypatch, library) as found:
+def box(monkeypatch: pytest.MonkeyPatch, host_library: Path) -> Iterator[KernelBox]:
+    with kernel_box(monkeypatch, host_library) as found:
         yield found
 
 

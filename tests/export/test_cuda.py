@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bundles import PAPER
 from gpu_box import H200
-from kernel_box import KernelBox, host_library, kernel_box
+from kernel_box import KernelBox, kernel_box
 from networks import random_silhouettes, random_weights
 from typer.testing import CliRunner
 
@@ -32,17 +32,12 @@ from gaitedge.weights import fingerprint, save_weights, shipped_weights
 TINY = GaitPartConfig(channels=(8, 16), strips=(1, 2, 4, 8), parts=4, embedding_dim=8)
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return host_library(tmp_path_factory)
-
-
 @pytest.fixture
-def box(monkeypatch: pytest.MonkeyPatch, library: Path) -> Iterator[KernelBox]:
+def box(monkeypatch: pytest.MonkeyPatch, host_library: Path) -> Iterator[KernelBox]:
     """Agreement on fewer frames: every thread of a GPU runs on this processor."""
     monkeypatch.setattr(cuda, "SHAPES", ((1, 1), (2, 2), (1, 1), (1, 1)))
     monkeypatch.setattr(cuda, "RAGGED", (2, 1))
-    with kernel_box(monkeypatch, library) as found:
+    with kernel_box(monkeypatch, host_library) as found:
         yield found
 
 
