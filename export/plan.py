@@ -79,7 +79,8 @@ class Plan:
             seen.add(layer)
             if self.is_in_plugin(layer):
                 raise InputError(
-                    f"{layer} is inside a plugin, which takes no scale; write it in another form"
+                    f"{layer} is inside a plugin, which takes no scale; write int8 with --fconv fold "
+                    "--micro-motion grouped, or take --target cuda"
                 )
 
     def is_in_plugin(self, layer: str) -> bool:

@@ -48,7 +48,8 @@ def unfinished(path: Path) -> Iterator[Path]:
         try:
             part.unlink()
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):  # it never was there
+            never_was_there = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EROFS)
+            if error.errno not in never_was_there:
                 raise
 
 

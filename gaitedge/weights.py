@@ -52,6 +52,8 @@ def load_weights(path: Path) -> tuple[GaitPartConfig, Weights]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}")
+    if path.suffix == ".onnx":
+        raise WeightsError(f"{path} is a graph; give the weights or the bundle that it was exported from")
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}

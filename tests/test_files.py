@@ -61,6 +61,18 @@ def test_a_name_that_is_too_long_is_named_as_it_was_given(tmp_path: Path) -> Non
     assert caught.value.filename == str(path)
 
 
+def test_a_read_only_file_system_names_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match=r"Read-only file system: .*/name'"), atomic_write(tmp_path / "name"):
+        pass
+
+
 def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
     """Root could: and nobody on the machine had /dev/null any more."""
     os.mkfifo(tmp_path / "pipe")

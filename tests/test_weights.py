@@ -99,6 +99,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_weights(tmp_path / "nothing.safetensors")
 
 
+def test_a_graph_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "gait.onnx").write_bytes(b"\x08\x08")
+    with pytest.raises(WeightsError, match=r"gait\.onnx is a graph; give the weights or the bundle"):
+        load_weights(tmp_path / "gait.onnx")
+
+
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "small.safetensors"
     save_weights(path, SMALL, random_weights(SMALL, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -61,11 +63,10 @@ def _architectures(given: Sequence[str] | None) -> list[int] | Literal["all"] | 
         return None
     if list(given) == ["all"]:
         return "all"
-    try:
-        return [int(text) for text in given]
-    except ValueError:
-        text = next(text for text in given if not text.isdecimal())
-        raise typer.BadParameter(f"{text!r} is no number such as 87", param_hint="--arch") from None
+    odd = next((text for text in given if not re.fullmatch("[0-9]{1,4}", text)), None)
+    if odd is not None:
+        raise typer.BadParameter(f"{odd[:20]!r} is no number such as 87", param_hint="--arch")
+    return [int(text) for text in given]
 
 
 def _show(done: BuildReport, out: Path | None) -> None:
@@ -92,7 +93,11 @@ def _show(done: BuildReport, out: Path | None) -> None:
     if not done.tensorrt:
         say("no plugins: TensorRT's headers were not found; --tensorrt-include FOLDER says where they are")
     say(f"{done.seconds:.0f} s")
-    say(f"next: export GAITEDGE_KERNELS={out.absolute()}" if out else "next: gaitedge plugins list")
+    say(
+        f"next: export GAITEDGE_KERNELS={shlex.quote(str(out.absolute()))}"
+        if out
+        else "next: gaitedge plugins list"
+    )
 
 
 def register_rows(kernels: Sequence[Kernel], architectures: Sequence[int]) -> list[list[object]]:
@@ -107,14 +112,14 @@ def register_rows(kernels: Sequence[Kernel], architectures: Sequence[int]) -> li
 @plugins.command("list")
 def list_plugins(json: Json = False) -> None:
     """Which libraries are here, for which GPUs, and whether they are of this GaitEdge's sources."""
-    from gaitedge.machine.kernels import find_all
+    from gaitedge.machine.kernels import build_command, find_all
 
     found = find_all()
     if json:
         print_json(found)
         return
     if not found:
-        say("no libraries; run: gaitedge plugins build")
+        say(f"no libraries; run: {build_command()}")
         return
     table(
         "Libraries of the kernels",

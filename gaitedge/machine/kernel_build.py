@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import re
 import secrets
@@ -11,13 +12,14 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from gaitedge.errors import InputError, MachineError
-from gaitedge.files import atomic_write, naming, sync_folder, user_cache
+from gaitedge.files import atomic_write, naming, sync_folder, unfinished, user_cache
 from gaitedge.machine import kernels, ptxas
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.machine.cuda_driver import CudaDriver, probe_driver
@@ -28,6 +30,7 @@ from gaitedge.machine.toolkit import (
     find_headers,
     find_toolkit,
     listed,
+    require_plain,
 )
 from gaitedge.machine.workers import undisturbed
 
@@ -39,7 +42,7 @@ Progress = Callable[[int, int, str], None]
 _STEP = re.compile(r"^\[\s*(\d+)(?:/(\d+)|%)\] (.*)")
 _MADE = re.compile(r"([\w.]+?)(?:\.o)?$")
 # A compiler's complaint; not the line of a tool above it, which only counts or passes on.
-_ERROR = re.compile(r"\b(?:error|fatal)\b[^:]{0,20}:|^CMake Error|No space left|undefined reference|Killed")
+_ERROR = re.compile(r"\b(?:error|fatal)\b[^:]{0,20}:|^CMake Error|undefined reference|Killed")
 _ECHO = re.compile(r"^(?:g?make\b|ninja:|collect2:|FAILED:|--)")
 
 
@@ -78,6 +81,7 @@ def build(
     a tool is missing or too old, or where something does not compile.
     """
     begun = time.monotonic()
+    require_plain(kernels.sources(), "install GaitEdge in another folder")
     toolkit = find_toolkit(nvcc)
     driver = probe_driver() if architectures is None else CudaDriver("absent")
     wanted = choose_architectures(architectures, toolkit, driver)
@@ -85,8 +89,7 @@ def build(
     headers = find_headers(tensorrt_include)
     if not any((kernels.sources() / "plugins").glob("*.c*")):
         headers = {}
-    folder = _prepare(out)
-    with _scratch(folder) as scratch:
+    with _place(out) as folder, _scratch() as scratch:
         configure = [
             *(str(cmake), "-S", str(kernels.sources()), "-B", str(scratch / "build"), "-G", generator),
             f"-DCMAKE_CUDA_COMPILER={toolkit.nvcc}",
@@ -108,25 +111,43 @@ def build(
     return BuildReport(libraries, toolkit, wanted, headers, rows, ptxas.problems(rows), seconds)
 
 
-def _prepare(out: Path | None) -> Path:
-    if out is None:
-        folder = kernels.cache()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return folder
-    if out.exists() and not out.is_dir():
+@contextlib.contextmanager
+def _place(out: Path | None) -> Iterator[Path]:
+    """The folder for the libraries, found to be writable before anything is compiled; gone again where it
+    was made here and nothing was put into it."""
+    folder = kernels.cache() if out is None else Path(os.path.realpath(out))
+    if folder.exists() and not folder.is_dir():
         raise InputError(f"{out} is no folder; name one for the libraries")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {out.absolute().parent}, in which {out.name} could be made")
-    return out.absolute()
+    if out is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    elif not folder.parent.is_dir():
+        raise InputError(f"there is no folder {folder.parent}, in which {folder.name} could be made")
+    made = not folder.exists()
+    try:
+        with undisturbed():
+            folder.mkdir(exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        yield folder
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # libraries are in it, or it could not be made
+                folder.rmdir()
 
 
 @contextlib.contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside `folder`, on the same disk; gone at the end, whatever happens."""
-    scratch = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.part")
+def _scratch() -> Iterator[Path]:
+    """A folder among the system's temporary ones; gone at the end, whatever happens.
+
+    Not where the libraries go: nvcc and CMake work in no folder whose name has a blank or a quote.
+    """
+    place = Path(tempfile.gettempdir())
+    require_plain(place, "set TMPDIR to another folder", also=" &()<>|*?[]{}!`")
+    scratch = place / f"gaitedge-{secrets.token_hex(8)}"
     try:
-        with naming(folder, scratch):
-            (scratch / "tmp").mkdir(parents=True)
+        with undisturbed(), naming(place, scratch):
+            scratch.mkdir(mode=0o700)
+            (scratch / "tmp").mkdir()
         yield scratch
     finally:
         with undisturbed():
@@ -155,12 +176,15 @@ def _run(commands: list[list[str]], scratch: Path, folder: Path, progress: Progr
         status = _follow(command, environment, lines, progress)
         if status != 0:
             break
-    log = _log(folder)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(log) as file:
-        file.write("".join(lines).encode())
+    log, kept = _log(folder), "all that was said is in {}"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(log) as file:
+            file.write("".join(lines).encode())
+    except OSError as error:  # a log is no reason for a build to fail
+        kept = f"what else was said could not be kept in {{}} ({error.strerror})"
     if status != 0:
-        raise MachineError(f"the kernels do not compile: {_reason(lines)}; all that was said is in {log}")
+        raise MachineError(f"the kernels do not compile: {_reason(lines)}; {kept.format(log)}")
     return "".join(lines)
 
 
@@ -209,31 +233,41 @@ def _end(process: subprocess.Popen[str], output: int) -> None:
 
 
 def _reason(lines: Sequence[str]) -> str:
-    """The first complaint in what the compilers said: those after it mostly follow from it."""
+    """The first complaint in what the compilers said: those after it mostly follow from it, but not a full
+    disk, of which CMake speaks last."""
+    if full := [line.strip() for line in lines if "No space left" in line]:
+        return full[0]
     for number, line in enumerate(lines):
         if _ERROR.search(line) and not _ECHO.match(line):
             if line.startswith("CMake Error"):  # the message is in the next paragraph
-                rest = "".join(lines[number + 1 :]).lstrip("\n")
-                return " ".join(rest.partition("\n\n")[0].split()) or line.strip()
+                rest = re.split(r"\n\n+", "".join(lines[number + 1 :]).lstrip("\n"))
+                said = rest[0] + (" ".join(rest[1:2]) if rest[0].rstrip().endswith(":") else "")
+                return " ".join(said.split()) or line.strip()
             return line.strip()
     said = [line.strip() for line in lines if line.strip()]
     return said[-1] if said else "nothing was said"
 
 
 def _install(made: Path, folder: Path) -> tuple[kernels.Built, ...]:
-    """Move finished libraries to where they are looked for, each in one step."""
+    """Copy finished libraries to where they are looked for; only when all are there they take their names."""
     libraries = []
     for path in sorted(made.glob("libgaitedge_*.so")):
         built = kernels.examine(path)
         if built is None or not built.current:
             raise MachineError("the kernels' sources changed while they were compiled; build them again")
         libraries.append(dataclasses.replace(built, path=folder / path.name))
-    with naming(folder):
-        folder.mkdir(exist_ok=True)
-    for library in libraries:
-        path = made / library.path.name
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.replace(library.path)
+    with contextlib.ExitStack() as parts:
+        ready = []
+        for library in libraries:
+            part = parts.enter_context(unfinished(library.path))
+            parts.enter_context(naming(library.path, part))
+            folder.mkdir(exist_ok=True)  # another build may have made it, failed and taken it away
+            with (made / library.path.name).open("rb") as source, part.open("xb") as file:
+                shutil.copyfileobj(source, file)
+                file.flush()
+                os.fsync(file.fileno())
+            ready.append((part, library.path))
+        for part, path in ready:
+            part.replace(path)
     sync_folder(folder)
     return tuple(libraries)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from gaitedge.files import sha256, user_cache
 
 __all__ = [
     "Built",
+    "build_command",
     "cache",
     "examine",
     "find_all",
@@ -99,40 +102,65 @@ def find_plugins(major: int) -> Path:
 def find_all() -> list[Built]:
     """Every library where find_library and find_plugins look, and what older builds left in the cache."""
     places = []
-    if (given := os.environ.get(VARIABLE)) is not None:
+    if (given := _given()) is not None:
         place = Path(given)
         places += [place] if place.is_file() else sorted(place.glob("libgaitedge_*.so"))
     if (folder := user_cache("kernels")) is not None:
         places += sorted(folder.glob("*/libgaitedge_*.so"))
-    found = (examine(path) for path in places)
+    found = (examine(path) for path in places if path.is_file())
     return [built for built in found if built is not None]
 
 
 def examine(path: Path) -> Built | None:
-    """What a library says of itself; None where the file is no library of GaitEdge's kernels."""
-    match = _MARK.search(path.read_bytes())
-    if match is None:
+    """What a library says of itself; None where the file is no library of GaitEdge's kernels, or cut off."""
+    data = path.read_bytes()
+    match = _MARK.search(data)
+    if match is None or len(data) < _length(data):
         return None
     made_of = match[1].decode()
     return Built(path, made_of, tuple(match[2].decode().split(",")), made_of == fingerprint())
 
 
-def _find(name: str, why: str, option: str) -> Path:
-    given = os.environ.get(VARIABLE)
+def _length(data: bytes) -> int:
+    """What an ELF file of 64 bits says of its own length: the table of its sections is the last thing in it.
+
+    To load one that is shorter ends the process with SIGBUS.
+    """
+    if len(data) < 64 or data[:6] != b"\x7fELF\x02\x01":
+        return 0
+    table, size, count = struct.unpack_from("<40xQ10x2H", data)
+    return int(table + size * count)
+
+
+def _given() -> str | None:
+    """The variable; an empty one counts as none."""
+    return os.environ.get(VARIABLE) or None
+
+
+def build_command() -> str:
+    """What builds the libraries to where they are looked for."""
+    given = _given()
     if given is None:
-        path, command = cache() / name, f"gaitedge plugins build{option}"
+        return "gaitedge plugins build"
+    place = Path(given)
+    return f"gaitedge plugins build --out {shlex.quote(str(place.parent if place.is_file() else place))}"
+
+
+def _find(name: str, why: str, option: str) -> Path:
+    given, command = _given(), f"{build_command()}{option}"
+    if given is None:
+        path = cache() / name
         missing = f"there is no {name} here: {why}; run: {command}"
     else:
         place = Path(given)
         folder = place.parent if place.is_file() else place
         path = place if place.is_file() and name == LIBRARY else folder / name
-        command = f"gaitedge plugins build --out {folder}{option}"
         missing = f"{VARIABLE} is {given}, and there is no {path}: {why}; run: {command}"
     if not path.is_file():
         raise MachineError(missing)
     built = examine(path)
     if built is None:
-        raise MachineError(f"{path} is no library of GaitEdge's kernels; run: {command}")
+        raise MachineError(f"{path} is no library of GaitEdge's kernels, or a part of one; run: {command}")
     if not built.current:
         theirs, ours = built.sources[:12], fingerprint()[:12]
         raise MachineError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from gaitedge.errors import InputError, MachineError
+from gaitedge.files import printable
 from gaitedge.machine.cuda_driver import CudaDriver
 from gaitedge.machine.isolation import run_apart
 from gaitedge.machine.jetson import find_jetson
@@ -27,6 +28,7 @@ __all__ = [
     "find_headers",
     "find_toolkit",
     "listed",
+    "require_plain",
 ]
 
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 110, 120)
@@ -53,7 +55,9 @@ def find_toolkit(nvcc: Path | None = None) -> Toolkit:
     """An nvcc: the given one, else on PATH, below CUDA_HOME, CUDA_PATH or CUDA_ROOT, in /usr/local/cuda."""
     path = _find_nvcc() if nvcc is None else nvcc.expanduser().absolute()
     if nvcc is not None and not path.is_file():
-        raise InputError(f"there is no {nvcc}: --nvcc is the compiler's own path, …/bin/nvcc")
+        missing = f"{nvcc} is no file" if path.exists() else f"there is no {nvcc}"
+        raise InputError(f"{missing}: --nvcc is the compiler's own path, …/bin/nvcc")
+    require_plain(path, "name another one with --nvcc")
     said = run_apart([str(path), "--version"], TIMEOUT)
     match = re.search(r"release (\d+)\.(\d+), V([\d.]+)", said.output)
     if match is None:
@@ -94,6 +98,10 @@ def find_cmake() -> tuple[Path, str]:
     if cmake is None:
         raise MachineError("there is no cmake; run: sudo apt install cmake, or: pip install cmake")
     compiler = os.environ.get("CXX", "").split()
+    if compiler and not shutil.which(compiler[0]):
+        raise MachineError(
+            f"CXX is {compiler[0]}, and there is no such compiler: unset CXX, or set it to one"
+        )
     if not any(map(shutil.which, [*compiler[:1], "c++", "g++"])):
         raise MachineError("there is no C++ compiler, which nvcc needs; run: sudo apt install g++")
     if shutil.which("ninja"):
@@ -107,30 +115,56 @@ def find_headers(folders: Sequence[Path] = ()) -> dict[int, Path]:
     """TensorRT's headers by its major version: in the given folders, else where they usually lie."""
     found: dict[int, Path] = {}
     for folder in folders:
-        major = _major(folder)
-        if major is None:
+        version = _version(folder)
+        if version is None:
             raise InputError(f"{folder} has no {_HEADER}: it is not TensorRT's include folder")
+        if not _served(version):
+            said = f"are of TensorRT {_dotted(version)}" if version else "do not say of which TensorRT"
+            raise InputError(f"the headers in {folder} {said}: the plugins need 8.6, 10 or 11")
+        major = version[0]
         if major in found:
             raise InputError(f"{found[major]} and {folder} are both of TensorRT {major}: give one of them")
         found[major] = folder.absolute()
+        require_plain(found[major], "give a copy or a link elsewhere")
     if folders:
         return found
     root, platform = os.environ.get("TENSORRT_ROOT"), sysconfig.get_config_var("MULTIARCH")
     usual = [f"{root}/include"] if root else []
     usual += [f"/usr/include/{platform}"] if platform else []
     for folder in map(Path, [*usual, "/usr/include", "/usr/src/tensorrt/include"]):
-        if (major := _major(folder)) is not None:
-            found.setdefault(major, folder)
+        if (version := _version(folder)) is not None and _served(version):
+            found.setdefault(version[0], folder.absolute())
+    for folder in found.values():
+        require_plain(folder, "give a copy or a link elsewhere with --tensorrt-include")
     return found
 
 
-def _major(folder: Path) -> int | None:
+def _version(folder: Path) -> tuple[int, ...] | None:
+    """Major and minor, as the headers there say; () where they do not, None without headers."""
     try:
         text = (folder / _HEADER).read_text(errors="replace")
     except OSError:
         return None
-    match = re.search(r"#define\s+(?:NV_TENSORRT_MAJOR|TRT_MAJOR_ENTERPRISE)\s+(\d+)", text)
-    return int(match[1]) if match else None
+    wanted = (
+        rf"#define\s+(?:NV_TENSORRT_{part}|TRT_{part}_ENTERPRISE)\s+(\d+)" for part in ("MAJOR", "MINOR")
+    )
+    major, minor = (re.search(each, text) for each in wanted)
+    return (int(major[1]), int(minor[1]) if minor else 0) if major else ()
+
+
+def _served(version: tuple[int, ...]) -> bool:
+    """As kernels/plugins/creators.cpp has it."""
+    return version[:1] >= (10,) or (8, 6) <= version < (9,)
+
+
+def require_plain(path: Path, remedy: str, also: str = "") -> None:
+    r"""Raise MachineError where a path has what CMake, ninja or nvcc do not pass on: \ " ' $ , ; and others.
+
+    also: more of these. remedy: what to do then.
+    """
+    odd = next((each for each in str(path) if each in "\\\"'$,;" + also or not each.isprintable()), None)
+    if odd is not None:
+        raise MachineError(f"nvcc and CMake cannot work in {printable(str(path))}, for its {odd!r}; {remedy}")
 
 
 def choose_architectures(

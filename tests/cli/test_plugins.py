@@ -91,6 +91,24 @@ def test_list_names_what_must_be_built_again(
     assert "of other sources: build again" in shown
 
 
+@linux
+def test_list_where_the_variable_names_nothing(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools()
+    box = tmp_path / "my box"
+    (box / "libgaitedge_kernels.so").mkdir(parents=True)
+    os.mkfifo(box / "libgaitedge_plugins_trt10.so")
+    monkeypatch.setenv("GAITEDGE_KERNELS", str(box))
+    assert succeed("plugins", "list").stdout == f"no libraries; run: gaitedge plugins build --out '{box}'\n"
+    (box / "libgaitedge_kernels.so").rmdir()
+    done = succeed("plugins", "build", "--arch", 87, "--out", box)
+    assert done.stdout.endswith(f"next: export GAITEDGE_KERNELS='{box}'\n")
+    assert "my box" in succeed("plugins", "list").stdout
+    monkeypatch.setenv("GAITEDGE_KERNELS", "")
+    assert succeed("plugins", "list").stdout == "no libraries; run: gaitedge plugins build\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "needle"),
     [
@@ -115,7 +133,9 @@ def test_what_does_not_compile_is_one_line(tools: Tools, tmp_path: Path) -> None
     assert not (tmp_path / "box").exists()
 
 
-@pytest.mark.parametrize("arch", [["sm_87"], ["all", "87"]])
+@pytest.mark.parametrize(
+    "arch", [["sm_87"], ["all", "87"], ["-5"], [" 90 "], ["9_0"], ["٩٠"], ["", "87"], [5000 * "9"]]
+)
 def test_no_architecture(arch: list[str]) -> None:
     done = in_process("plugins", "build", *(part for each in arch for part in ("--arch", each)))
     assert done.status == 2
@@ -127,7 +147,9 @@ def test_interrupting_a_build_leaves_nothing(tools: Tools, tmp_path: Path) -> No
     mark = tmp_path / "compiling"
     tools(hang=mark)
     process = start(
-        *("plugins", "build", "--arch", "87", "--out", tmp_path / "box"), env={**os.environ}, cwd=tmp_path
+        *("plugins", "build", "--arch", "87", "--out", tmp_path / "box"),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
     )
     until(mark.exists, process)
     done: Done = press(process)

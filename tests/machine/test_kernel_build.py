@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import nvcc_fake
 import pytest
@@ -22,6 +25,7 @@ Tools = Callable[..., None]
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     """Stand-ins for nvcc and cmake; no GPU."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # so that what is left there is seen
     monkeypatch.setattr("gaitedge.machine.kernel_build.probe_driver", lambda: CudaDriver("absent"))
     return lambda **options: nvcc_fake.install(monkeypatch, tmp_path / "bin", **options)
 
@@ -99,6 +103,22 @@ def test_spills_are_problems(tools: Tools, tmp_path: Path) -> None:
             },
             "ptxas fatal   : Unresolved extern function '_Z1fv'",
         ),
+        (
+            {
+                "configured": "CMake Error at x.cmake:9 (message):\n  Compiling failed\n\n"
+                "  nvcc fatal: /tmp/x: No space left on device\n\n",
+                "configure_status": 1,
+            },
+            "compile: nvcc fatal: /tmp/x: No space left on device; ",
+        ),
+        (
+            {
+                "configured": "CMake Error at x.cmake:9 (message):\n  No compiler:\n\n    /none/g++\n\n"
+                "  What else\n\n",
+                "configure_status": 1,
+            },
+            "No compiler: /none/g\\+\\+; ",
+        ),
         ({"built": "the compiler\nhas gone", "build_status": 1}, "has gone|Linking"),
     ],
 )
@@ -110,7 +130,7 @@ def test_what_does_not_compile_leaves_the_old_library(
     before = contents(tmp_path / "box")
     tools(**options)
     with pytest.raises(
-        MachineError, match=rf"do not compile: .*({reason}).*; all that was said is in .*build.log"
+        MachineError, match=rf"do not (?=compile).*({reason}).*all that was said is in .*build.log"
     ):
         build(tmp_path / "box", [87])
     assert contents(tmp_path / "box") == before
@@ -142,6 +162,97 @@ def test_a_place_that_cannot_be(tools: Tools, tmp_path: Path) -> None:
         build(tmp_path / "none" / "box", [87])
 
 
+@pytest.mark.parametrize("name", ["a b", "it's; $HOME", 'q"(,)'])
+def test_a_place_of_any_name(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """CMake and nvcc never see it: they would take few of these."""
+    tools()
+    commands: list[object] = []
+    popen = subprocess.Popen
+
+    def note(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        commands.append((command, options.get("env", {}).get("TMPDIR")))
+        return popen(command, **options)
+
+    monkeypatch.setattr("subprocess.Popen", note)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "other").touch()
+    build(tmp_path / name, [87])
+    assert set(contents(tmp_path / name)) == {"libgaitedge_kernels.so", "other"}
+    options = "".join(map(str, commands))
+    assert options
+    assert name not in options
+
+
+def test_a_link_to_nowhere_and_the_root(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools()
+    (tmp_path / "link").symlink_to(tmp_path / "none" / "box")
+    with pytest.raises(InputError, match=r"there is no folder .*none, in which box"):
+        build(tmp_path / "link", [87])
+    monkeypatch.setattr("gaitedge.machine.kernel_build._install", lambda *_: ())
+    assert build(Path("/"), [87]).libraries == ()
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_compiled(
+    tools: Tools, tmp_path: Path
+) -> None:
+    tools()
+    place = Path("/proc/sys")
+    if not place.is_dir():
+        pytest.skip("there is no /proc here")
+    with pytest.raises(OSError, match=str(place)):
+        build(place, [87])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_libraries_come_all_or_none(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full at the second one; then there is room."""
+    tools()
+    trt = tmp_path / "trt"
+    trt.mkdir()
+    (trt / "NvInferVersion.h").write_text("#define NV_TENSORRT_MAJOR 10\n")
+    box, copy, copied = tmp_path / "box", shutil.copyfileobj, []
+
+    def full(source: BinaryIO, file: BinaryIO) -> None:
+        copy(source, file)
+        copied.append(file.name)
+        if len(copied) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*box/libgaitedge_plugins_trt10.so'"):
+        build(box, [87], [trt])
+    assert len(copied) == 2
+    assert not box.exists()
+    build(box, [87], [trt])
+    assert set(contents(box)) == {"libgaitedge_kernels.so", "libgaitedge_plugins_trt10.so"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"bin", "box", "cache", "trt"}
+
+
+def test_temporary_folders_that_nvcc_does_not_take(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a b"))
+    with pytest.raises(MachineError, match=r"cannot work in .*a b, for its ' '; set TMPDIR to another"):
+        build(tmp_path / "box", [87])
+    assert {entry.name for entry in tmp_path.iterdir()} == {"bin"}
+
+
+def test_a_log_that_cannot_be_written(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").touch()
+    tools()
+    assert build(tmp_path / "box", [87]).libraries
+    tools(built="a.cu(3): error: no such word", build_status=1)
+    with pytest.raises(
+        MachineError, match=r"no such word; what else was said could not be kept in .*build.log"
+    ):
+        build(tmp_path / "box", [87])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("generator", ["ninja", "make"])
 def test_with_the_real_tools(tmp_path: Path, generator: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +271,8 @@ def test_with_the_real_tools(tmp_path: Path, generator: str, monkeypatch: pytest
     shutil.copy(sources() / "library" / "part_pool.cu", folder / "library")
     monkeypatch.setattr("gaitedge.machine.kernels.sources", lambda: folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    done = build(tmp_path / "box", [75, 90])
+    box = tmp_path / "a place; it's mine"
+    done = build(box, [75, 90])
     assert {row.architecture for row in done.kernels} == {75, 90}
     assert len(done.kernels) == 12
     assert done.problems == ()
@@ -171,6 +283,6 @@ def test_with_the_real_tools(tmp_path: Path, generator: str, monkeypatch: pytest
     assert b"gaitedge_part_pool" in code
     (folder / "library" / "part_pool.cu").write_text("not C++;\n")
     with pytest.raises(MachineError, match=r"part_pool.cu.*error"):
-        build(tmp_path / "box", [90])
+        build(box, [90])
     assert built.path.read_bytes() == code
-    assert {entry.name for entry in tmp_path.iterdir()} == {"box", "cache", "sources"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {box.name, "cache", "sources"}

@@ -144,11 +144,37 @@ def test_what_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(MachineError, match=r"built from other sources \(aaaaaaaaaaaa\) than this GaitEdge's"):
         find_library()
     path.write_bytes(b"no library")
-    with pytest.raises(MachineError, match=r"is no library of GaitEdge's kernels; run: gaitedge plugins"):
+    with pytest.raises(
+        MachineError, match=r"is no library of GaitEdge's kernels, or a part of one; run: gaitedge"
+    ):
         find_library()
     monkeypatch.setenv("GAITEDGE_KERNELS", str(path))
     with pytest.raises(MachineError, match="is no library of GaitEdge's kernels"):
         find_library()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+def test_a_library_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To load one would end Python with SIGBUS."""
+    source, path = tmp_path / "mark.cpp", tmp_path / LIBRARY
+    mark = f"gaitedge-build sources={fingerprint()} targets=sm_87"
+    source.write_text(f'extern "C" const char mark[] = "{mark}";\nextern "C" char room[100000] = {{1}};\n')
+    subprocess.run(["g++", "-shared", "-fPIC", str(source), "-o", str(path)], check=True)
+    monkeypatch.setenv("GAITEDGE_KERNELS", str(tmp_path))
+    assert find_library() == path
+    whole = path.read_bytes()
+    for length in (len(whole) - 1, len(whole) - 50_000):
+        path.write_bytes(whole[:length])
+        assert mark.encode() in path.read_bytes()
+        with pytest.raises(MachineError, match="is no library of GaitEdge's kernels, or a part of one"):
+            find_library()
+        assert find_all() == []
+
+
+def test_an_empty_variable_is_none(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAITEDGE_KERNELS", "")
+    path = library(cache / fingerprint()[:16] / LIBRARY)
+    assert find_library() == path
 
 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from gaitedge.machine.toolkit import (
     find_cmake,
     find_headers,
     find_toolkit,
+    require_plain,
 )
 
 NO_DRIVER = CudaDriver("absent")
@@ -62,6 +63,8 @@ def test_no_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
         find_toolkit()
     with pytest.raises(InputError, match=r"there is no /none/nvcc"):
         find_toolkit(Path("/none/nvcc"))
+    with pytest.raises(InputError, match=r"^/ is no file: --nvcc is the compiler's own path"):
+        find_toolkit(Path("/"))
 
 
 def test_an_nvcc_that_is_too_old_or_broken(bare: Path) -> None:
@@ -84,8 +87,11 @@ def test_what_cmake_needs(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         MachineError, match=r"no C\+\+ compiler, which nvcc needs; run: sudo apt install g\+\+"
     ):
         find_cmake()
-    nvcc_fake.program(bare, "clang++-18", "")
     monkeypatch.setenv("CXX", "clang++-18 -stdlib=libc++")
+    nvcc_fake.program(bare, "c++", "")  # which CMake does not take where CXX names another
+    with pytest.raises(MachineError, match=r"CXX is clang\+\+-18, and there is no such compiler: unset"):
+        find_cmake()
+    nvcc_fake.program(bare, "clang++-18", "")
     with pytest.raises(MachineError, match="neither ninja nor make"):
         find_cmake()
     nvcc_fake.program(bare, "make", "")
@@ -102,7 +108,11 @@ def headers(folder: Path, text: str) -> Path:
 
 def test_headers_of_every_version(tmp_path: Path) -> None:
     """As 8.6, 10.3 and 10.16 word it."""
-    eight = headers(tmp_path / "8", "#define NV_TENSORRT_MAJOR 8 //!< TensorRT major version.")
+    eight = headers(
+        tmp_path / "8",
+        "#define NV_TENSORRT_MAJOR 8 //!< TensorRT major version.\n"
+        "#define NV_TENSORRT_MINOR 6 //!< TensorRT minor version.",
+    )
     ten = headers(tmp_path / "10", "#define NV_TENSORRT_MAJOR 10 //!< TensorRT major version.")
     newer = headers(
         tmp_path / "newer", "#define TRT_MAJOR_ENTERPRISE 10\n#define NV_TENSORRT_MAJOR TRT_MAJOR_ENTERPRISE"
@@ -119,6 +129,38 @@ def test_headers_where_they_usually_lie(tmp_path: Path, monkeypatch: pytest.Monk
     folder = headers(tmp_path / "trt" / "include", "#define NV_TENSORRT_MAJOR 99")
     monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path / "trt"))
     assert find_headers()[99] == folder
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("#define NV_TENSORRT_MAJOR 7\n#define NV_TENSORRT_MINOR 2", "are of TensorRT 7.2"),
+        ("#define NV_TENSORRT_MAJOR 8\n#define NV_TENSORRT_MINOR 5", "are of TensorRT 8.5"),
+        ("#define NV_TENSORRT_MAJOR 9\n#define NV_TENSORRT_MINOR 3", "are of TensorRT 9.3"),
+        ("nothing that is known", "do not say of which TensorRT"),
+    ],
+)
+def test_headers_that_do_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    """An error where they are named; where they only lie there, the kernels are built without them."""
+    folder = headers(tmp_path / "include", text)
+    with pytest.raises(InputError, match=rf"{folder} {said}: the plugins need 8.6, 10 or 11"):
+        find_headers([folder])
+    monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
+    assert folder not in find_headers().values()
+
+
+@pytest.mark.parametrize("odd", ["\\", '"', "'", "$", ",", ";", "\n"])
+def test_a_path_that_the_tools_do_not_pass_on(tmp_path: Path, odd: str) -> None:
+    require_plain(tmp_path / "a b (c) ü#", "")
+    with pytest.raises(MachineError, match=r"cannot work in .*, for its .*; go elsewhere$") as caught:
+        require_plain(tmp_path / f"a{odd}b", "go elsewhere")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(MachineError, match="with --nvcc"):
+        find_toolkit(nvcc_fake.nvcc(tmp_path / f"a{odd}b"))
+    with pytest.raises(MachineError, match="a copy or a link"):
+        find_headers([headers(tmp_path / f"trt{odd}", "#define NV_TENSORRT_MAJOR 10")])
 
 
 def test_all_is_what_this_nvcc_knows() -> None:
