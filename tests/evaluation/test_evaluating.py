@@ -94,7 +94,7 @@ def test_a_part_of_a_store(model: Path, store: Path) -> None:
         ({"subjects": "casia-b/test"}, "no subject is in 'casia-b/test'"),
         ({"protocol": "oumvlp"}, "no gallery for OU-MVLP's protocol"),
         ({"protocol": "casia"}, "unknown protocol"),
-        ({"engine": "cuda"}, "unknown engine"),
+        ({"engine": "abacus"}, "unknown engine"),
     ],
 )
 def test_what_a_store_has_not(options: dict[str, object], words: str, model: Path, store: Path) -> None:
