@@ -1,0 +1,474 @@
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from damage import cut, written
+from videos import MjpegCamera, number_of, picture, turn, write_video
+
+from gaitedge.errors import MachineError, VideoError
+from gaitedge.video.capture import Video, open_video
+from gaitedge.video.sources import Target, locate, shown
+
+
+class FakeCapture:
+    """A capture that gives `frames`, None where it fails, with `stamps` in seconds."""
+
+    def __init__(
+        self, frames: list[Any], stamps: list[float] | None = None, fps: float = 25.0, count: float = 0.0
+    ) -> None:
+        self.frames: Iterator[Any] = iter(frames)
+        self.stamps = iter(stamps) if stamps is not None else None
+        self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: count}
+        self.released = 0
+
+    def read(self) -> tuple[bool, Any]:
+        try:
+            frame = next(self.frames)
+        except StopIteration:
+            return False, None
+        if isinstance(frame, Exception):
+            raise frame
+        return frame is not None, frame
+
+    def get(self, prop: int, /) -> float:
+        if prop == cv2.CAP_PROP_POS_MSEC:
+            return 0.0 if self.stamps is None else 1000 * next(self.stamps)
+        return self.properties.get(prop, 0.0)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+class TimedCapture(FakeCapture):
+    """A camera; frames come when its clock shows `times`."""
+
+    def __init__(self, times: list[float], frames: list[Any]) -> None:
+        super().__init__(frames)
+        self.times = iter(times)
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def read(self) -> tuple[bool, Any]:
+        self.now = next(self.times)
+        return super().read()
+
+
+def pictures(count: int) -> list[Any]:
+    return [picture(number) for number in range(count)]
+
+
+def error_of(action: Callable[[], object]) -> str:
+    """The one line of a VideoError."""
+    with pytest.raises(VideoError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("v.avi", "MJPG"), ("v.mkv", "FFV1"), ("v.mp4", "mp4v"), ("v.webm", "VP80")]
+)
+def test_every_frame_of_a_file_in_order(name: str, codec: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, frames=30, fps=25.0, codec=codec)
+    with open_video(path) as video:
+        assert (video.fps, video.size, video.frames, video.live) == (25.0, (64, 48), 30, False)
+        frames = list(video)
+        assert (video.read, video.ended, video.ended_early) == (30, True, False)
+        assert video.ending == f"{path}: 30 frames"
+    assert [frame.index for frame in frames] == list(range(30))
+    assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(30)], abs=1e-3)
+    assert [number_of(frame.image) for frame in frames] == list(range(30))  # still valid, all of them
+    for frame in frames:
+        assert (frame.image.shape, frame.image.dtype) == ((48, 64, 3), np.uint8)
+        blue, green, red = frame.image[4, 4].astype(int)
+        assert red > 180
+        assert max(blue, green) < 90
+
+
+def test_frames_are_memory_of_their_own() -> None:
+    """Of a capture that writes all of them into the same buffer."""
+    buffer = np.zeros((48, 64, 4), np.uint8)
+
+    def reused() -> Iterator[Any]:
+        for number in range(5):
+            buffer[:] = number
+            yield buffer[:, :, :3]
+
+    capture = FakeCapture([])
+    capture.frames = reused()
+    frames = list(Video(capture, "camera", live=False))
+    assert [int(frame.image.max()) for frame in frames] == [0, 1, 2, 3, 4]
+    assert all(frame.image.flags.c_contiguous for frame in frames)
+
+
+def test_a_video_recorded_on_its_side_stands_upright(tmp_path: Path) -> None:
+    path = turn(write_video(tmp_path / "v.mp4", codec="mp4v"))
+    with open_video(path) as video:
+        assert video.size == (48, 64)
+        image = next(video).image
+    assert image.shape == (64, 48, 3)
+    red = (image[:, :, 2].astype(int) - image[:, :, 0]) > 100
+    assert red[:12, -8:].all()  # upper left before, upper right after a quarter turn
+    assert red.sum() == pytest.approx(16 * 12, rel=0.3)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 1), (48, 64, 3), (48, 64, 4)])
+def test_grey_and_transparent_pictures_become_bgr(shape: tuple[int, ...]) -> None:
+    raw = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    image = next(Video(FakeCapture([raw]), "camera", live=True)).image
+    assert image.shape == (48, 64, 3)
+    grey = raw.reshape(48, 64, -1)
+    assert all((image[:, :, n] == grey[:, :, min(n, grey.shape[2] - 1)]).all() for n in range(3))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), "v: frame 0 has no pixels"),
+        (np.zeros((48, 0, 3), np.uint8), "v: frame 0 has no pixels"),
+        (np.zeros((48, 64), np.uint16), "v: frame 0 has pixels of uint16, must be of 8 bits"),
+        (np.zeros((48, 64, 2), np.uint8), r"v: frame 0 is no picture: its shape is \(48, 64, 2\)"),
+        (cv2.error("out of\nmemory"), "v: frame 0 cannot be read: out of memory"),
+        (None, "v: no frame of it can be decoded"),
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_a_first_frame_that_is_none(raw: Any, message: str, live: bool) -> None:
+    capture = FakeCapture([raw])
+    with pytest.raises(VideoError, match=f"^{message}"):
+        Video(capture, "v", live=live)
+    assert capture.released == 1
+
+
+def test_no_frame_names_the_codec() -> None:
+    capture = FakeCapture([])
+    capture.properties[cv2.CAP_PROP_FOURCC] = float(cv2.VideoWriter.fourcc(*"hev1"))
+    assert error_of(lambda: Video(capture, "v")) == "v: no frame of it can be decoded (codec hev1)"
+
+
+@pytest.mark.parametrize("bad", [np.zeros((0, 0, 3), np.uint8), np.zeros((24, 32, 3), np.uint8)])
+def test_a_broken_frame_in_the_middle_is_told_after_those_before_it(bad: Any) -> None:
+    video = Video(FakeCapture([*pictures(3), bad, picture(4)], count=5), "v")
+    assert [next(video).index for _ in range(3)] == [0, 1, 2]
+    what = "has no pixels" if not bad.size else "is 32×24 pixels and those before are 64×48"
+    assert error_of(lambda: next(video)).startswith(f"v: frame 3 {what}")
+
+
+def test_ffmpeg_scales_what_changes_its_size(tmp_path: Path) -> None:
+    """Two streams of JPEGs in one file: `Video` promises one size, and FFmpeg sees to it."""
+    sizes = [(64, 48)] * 9 + [(32, 24)] * 9
+    path = tmp_path / "v.mjpeg"
+    path.write_bytes(b"".join(cv2.imencode(".jpg", picture(n, size))[1] for n, size in enumerate(sizes)))
+    with open_video(path) as video:
+        frames = list(video)
+    assert [number_of(frame.image) for frame in frames] == list(range(18))
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+
+
+@pytest.mark.parametrize(
+    ("stamps", "times"),
+    [
+        ([3.0, 3.1, 3.3, 3.4], [0.0, 0.1, 0.3, 0.4]),  # a variable rate, from a start other than 0
+        ([0.0, 0.0, 0.0, 0.0], [0.0, 0.04, 0.08, 0.12]),  # none told
+        ([7.0, 7.1, 0.0, 0.1], [0.0, 0.1, 0.14, 0.24]),  # two recordings joined
+        ([0.0, 0.04, 1e9, 0.12], [0.0, 0.04, 0.08, 0.12]),  # nonsense
+        ([0.0, float("nan"), float("inf"), 0.12], [0.0, 0.04, 0.08, 0.12]),
+        ([0.0, 0.04, 3600.0, 3600.04], [0.0, 0.04, 3600.0, 3600.04]),  # a recorder that waits for motion
+    ],
+)
+def test_times_of_a_file_never_go_back(stamps: list[float], times: list[float]) -> None:
+    video = Video(FakeCapture(pictures(4), stamps, count=4), "v")
+    assert [frame.time for frame in video] == pytest.approx(times)
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf"), 90_000.0])
+def test_a_rate_that_is_none(fps: float) -> None:
+    video = Video(FakeCapture(pictures(3), fps=fps, count=3), "v")
+    assert video.fps is None
+    assert [frame.time for frame in video] == pytest.approx([0.0, 0.04, 0.08])
+
+
+def test_times_of_a_camera_are_the_clocks_and_never_go_back() -> None:
+    capture = TimedCapture([100.0, 100.5, 99.0, 101.0], pictures(4))
+    video = Video(capture, "camera", live=True, clock=capture.clock)
+    assert [next(video).time for _ in range(4)] == [100.0, 100.5, 100.5, 101.0]
+    assert (video.live, video.frames) == (True, None)
+
+
+def test_a_camera_that_vanishes_is_an_error_and_not_an_end() -> None:
+    video = Video(FakeCapture(pictures(2)), "camera", live=True)
+    assert len([next(video), next(video)]) == 2
+    assert error_of(lambda: next(video)) == "camera stopped after 2 frames"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mkv", "MJPG")])
+def test_a_truncated_file_gives_what_it_has_and_tells(name: str, codec: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, codec=codec)
+    whole = path.stat().st_size
+    cut(path, whole * 3 // 5)
+    with open_video(path) as video:
+        assert video.ending == f"{path}: 0 frames so far"
+        count = len(list(video))
+        assert 8 <= count <= 22
+        assert video.ended_early
+        assert video.ending == (
+            f"{path} is damaged or cut off: {count} of the 30 frames that it promises could be read"
+        )
+        assert list(video) == []
+
+
+@pytest.mark.parametrize(
+    ("read", "promised", "early"),
+    [(30, 30, False), (28, 30, False), (27, 30, True), (980, 1000, False), (970, 1000, True), (9, -1, False)],
+)
+def test_what_counts_as_early(read: int, promised: int, early: bool) -> None:
+    video = Video(FakeCapture(pictures(read), count=promised), "v", live=False)
+    assert not video.ended_early
+    assert len(list(video)) == read
+    assert video.ended_early == early
+
+
+@pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mkv", "MJPG"), ("v.avi", "FFV1")])
+def test_garbage_in_the_middle_costs_frames_and_nothing_else(name: str, codec: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / name, size=(320, 240), codec=codec)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 1200] = bytes(np.random.default_rng(0).integers(0, 256, 1200, dtype=np.uint8))
+    path.write_bytes(data)
+    with open_video(path) as video:
+        frames = list(video)
+    times = [frame.time for frame in frames]
+    assert 23 <= len(frames) <= 30
+    assert number_of(frames[-1].image) == 29
+    assert (times, [frame.index for frame in frames]) == (sorted(times), list(range(len(frames))))
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_damaged_frames_are_passed_over_and_not_for_ever(live: bool) -> None:
+    damaged = [None] * 25
+    video = Video(
+        FakeCapture([*damaged, *pictures(2), *damaged, picture(2), *damaged, None, picture(3)]),
+        "v",
+        live=live,
+    )
+    assert [number_of(next(video).image) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(VideoError if live else StopIteration):
+        next(video)
+
+
+def test_a_live_source_that_fails_slowly_is_gone() -> None:
+    capture = TimedCapture([0.0, 2.0, 2.5], [picture(0), None, picture(1)])
+    video = Video(capture, "camera", live=True, clock=capture.clock)
+    next(video)
+    assert error_of(lambda: next(video)) == "camera stopped after 1 frames"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"this is a letter", "is no video that OpenCV can read: it is damaged, cut off"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(500), "is no video that OpenCV can read"),
+    ],
+)
+def test_files_that_are_no_videos(content: bytes, message: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "v.mp4", content)
+    assert error_of(lambda: open_video(path)).startswith(f"{path} {message}")
+
+
+def test_an_mp4_cut_off_before_its_index(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", codec="mp4v")
+    cut(path, path.stat().st_size * 4 // 5)
+    assert "cut off before its recorder closed it" in error_of(lambda: open_video(path))
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert error_of(lambda: open_video(tmp_path / "no.mp4")).startswith(
+        f"no file {tmp_path}/no.mp4: give a video"
+    )
+    assert "is a folder, no video" in error_of(lambda: open_video(tmp_path))
+    assert "is a device or a pipe" in error_of(lambda: open_video(pipe))
+    assert "is a device or a pipe" in error_of(lambda: open_video("/dev/zero"))
+    assert "is no video" in error_of(lambda: open_video(""))
+    assert "is no video" in error_of(lambda: open_video("a\0b.mp4"))
+    assert "is not UTF-8" in error_of(lambda: open_video(os.fsdecode(b"/tmp/\xff.mp4")))
+
+
+@pytest.mark.parametrize("name", ["a:b.avi", "100%.avi", "a!b.avi", "Größe 大.avi", "7", "-i.avi"])
+def test_names_that_mean_something_to_others(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (write_video(tmp_path / "v.avi", frames=3)).rename(tmp_path / name)
+    for source in (Path(name), f"./{name}", (tmp_path / name).as_uri()):
+        with open_video(source) as video:
+            assert len(list(video)) == 3
+
+
+def test_a_camera_that_is_not_there() -> None:
+    for source in ("97", "/dev/video97", Path("/dev/video97")):
+        message = error_of(lambda source=source: open_video(source))
+        assert "/dev/video97: " in message
+        assert message.startswith("no camera")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:{port}/x", "127.0.0.1 refuses connections at port {port}"),
+        ("rtsp://me:secret@127.0.0.1:{port}/x", "127.0.0.1 refuses connections at port {port}"),
+        ("http://127.0.0.1:99999/x", "no URL: Port out of range 0-65535"),
+        ("http:///x", "the URL names no host"),
+        ("nonsense://127.0.0.1/x", "no video came"),
+    ],
+)
+def test_a_url_that_refuses(url: str, reason: str) -> None:
+    with MjpegCamera() as camera:
+        port = camera.port
+    message = error_of(lambda: open_video(url.format(port=port), open_timeout=2))
+    name = url.format(port=port).replace("me:secret", "***")
+    assert message == f"{name}: {reason.format(port=port)}"
+
+
+def test_a_server_that_sends_no_video() -> None:
+    with MjpegCamera(frames=0) as camera:
+        message = error_of(lambda: open_video(camera.url, open_timeout=0.3, read_timeout=0.3))
+    assert message.startswith(f"{camera.url}: 127.0.0.1 answers and sends no video that can be read")
+
+
+def test_a_network_camera() -> None:
+    clock = itertools.count(1000.0)
+    with MjpegCamera() as camera, open_video(camera.url, clock=lambda: next(clock)) as video:
+        assert (video.live, video.frames, video.size) == (True, None, (64, 48))
+        frames = [next(video) for _ in range(10)]
+        assert [frame.index for frame in frames] == list(range(10))
+        assert all(1000 < a.time < b.time for a, b in itertools.pairwise(frames))
+        numbers = [number_of(frame.image) for frame in frames]
+        assert all((b - a) % 30 == 1 for a, b in itertools.pairwise(numbers))
+        camera.pull_out()
+        assert "stopped after" in error_of(lambda: [next(video) for _ in range(10_000)])
+
+
+def test_a_pipeline_needs_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: False)
+    with pytest.raises(MachineError, match=r"^rtspsrc location=rtsp://\*\*\*@cam .* without: that of pip"):
+        open_video("rtspsrc location=rtsp://me:secret@cam ! appsink")
+    with pytest.raises(MachineError, match="needs an OpenCV with FFmpeg, this one is without"):
+        open_video("rtsp://cam/")
+
+
+def test_what_each_backend_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, int, list[int]]] = []
+
+    class Opened(FakeCapture):
+        def __init__(self, address: object, backend: int, parameters: list[int]) -> None:
+            super().__init__(pictures(1))
+            asked.append((address, backend, parameters))
+
+        def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
+            return address_works
+
+        def set(self, prop: int, value: float) -> bool:
+            return True
+
+    monkeypatch.setattr(cv2, "VideoCapture", Opened)
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: True)
+    monkeypatch.setattr(
+        "gaitedge.video.capture.locate",
+        lambda source: Target("camera", 0, "V4L2", "camera") if source == "0" else locate(source),
+    )
+    address_works = True
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 10_000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1_500]
+    for source in ("0", "rtsp://cam/", "videotestsrc ! appsink"):
+        assert open_video(source, read_timeout=1.5).live
+    assert asked == [
+        (0, cv2.CAP_V4L2, []),
+        ("rtsp://cam/", cv2.CAP_FFMPEG, limits),
+        ("videotestsrc ! appsink", cv2.CAP_GSTREAMER, limits),
+    ]
+    address_works = False
+    assert error_of(lambda: open_video("0")) == (
+        "camera does not open: another program uses it, or it records no video"
+    )
+    assert "must end in appsink" in error_of(lambda: open_video("videotestsrc ! appsink"))
+
+
+def test_secrets_are_not_shown() -> None:
+    assert shown("rtsp://me:p@ss@cam:554/a") == "rtsp://***@cam:554/a"
+    assert shown("rtspsrc location=rtsp://cam user-id=me user-pw=x ! appsink") == (
+        "rtspsrc location=rtsp://cam user-id=*** user-pw=*** ! appsink"
+    )
+    assert shown("http://cam/x?user=me&token=abc&size=1") == "http://cam/x?user=me&token=***&size=1"
+    assert shown("http://cam/me@home") == "http://cam/me@home"
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.avi", frames=5)
+    broken = written(tmp_path / "b.avi", b"no video")
+    open_video(path).close()
+    before = descriptors()
+    for _ in range(5):
+        with open_video(path) as video:
+            next(video)
+        error_of(lambda: open_video(broken))
+    assert descriptors() == before
+    video.close()  # a second time
+    with pytest.raises(ValueError, match="was closed"):
+        next(video)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "spoke"),
+    [({}, False), ({"OPENCV_LOG_LEVEL": "WARNING", "OPENCV_FFMPEG_LOGLEVEL": "16"}, True)],
+)
+def test_it_is_silent_unless_asked(wishes: dict[str, str], spoke: bool, tmp_path: Path) -> None:
+    """In a process of its own, as the settings hold for the whole of one."""
+    cut_off = written(tmp_path / "v.mp4", b"\x00\x00\x00\x18ftypmp42" + bytes(500))
+    sources = [str(written(tmp_path / "v.avi", b"a letter")), str(cut_off), "http://127.0.0.1:1/", "rtsp:///"]
+    code = """
+        import sys
+        from gaitedge.errors import VideoError
+        from gaitedge.video.capture import open_video
+        for source in sys.argv[1:]:
+            try:
+                open_video(source)
+            except VideoError as error:
+                print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *sources],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **wishes},
+    )
+    told = [line for line in done.stdout.splitlines() if not line.startswith("[OPENCV:FFMPEG")]
+    assert [line.startswith(source) for line, source in zip(told, sources, strict=True)] == [True] * 4
+    assert (bool(done.stderr), len(done.stdout.splitlines()) > 4) == (spoke, spoke)
+
+
+@pytest.mark.shared
+def test_the_real_clip(shared: Path) -> None:
+    with open_video(shared / "data" / "video" / "sports2d_demo.mp4") as video:
+        assert (video.size, video.fps, video.frames) == ((1768, 994), 30.0, 230)
+        times = [frame.time for frame in video]
+    assert len(times) == 230
+    assert np.diff(times) == pytest.approx(1 / 30, abs=1e-3)
