@@ -6,8 +6,10 @@ import contextlib
 import itertools
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,6 +55,43 @@ def turn(path: Path) -> Path:
     data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
     path.write_bytes(data)
     return path
+
+
+def pictures(count: int) -> list[Any]:
+    return [picture(number) for number in range(count)]
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class FakeCapture:
+    """A capture that gives `frames`, None where it fails, with `stamps` in seconds."""
+
+    def __init__(
+        self, frames: list[Any], stamps: list[float] | None = None, fps: float = 25.0, count: float = 0.0
+    ) -> None:
+        self.frames: Iterator[Any] = iter(frames)
+        self.stamps = iter(stamps) if stamps is not None else None
+        self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: count}
+        self.released = 0
+
+    def read(self) -> tuple[bool, Any]:
+        try:
+            frame = next(self.frames)
+        except StopIteration:
+            return False, None
+        if isinstance(frame, Exception):
+            raise frame
+        return frame is not None, frame
+
+    def get(self, prop: int, /) -> float:
+        if prop == cv2.CAP_PROP_POS_MSEC:
+            return 0.0 if self.stamps is None else 1000 * next(self.stamps)
+        return self.properties.get(prop, 0.0)
+
+    def release(self) -> None:
+        self.released += 1
 
 
 class MjpegCamera:

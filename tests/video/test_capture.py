@@ -13,40 +13,11 @@ import cv2
 import numpy as np
 import pytest
 from damage import cut, written
-from videos import MjpegCamera, number_of, picture, turn, write_video
+from videos import FakeCapture, MjpegCamera, descriptors, number_of, picture, pictures, turn, write_video
 
 from gaitedge.errors import MachineError, VideoError
 from gaitedge.video.capture import Video, open_video
 from gaitedge.video.sources import Target, locate, shown
-
-
-class FakeCapture:
-    """A capture that gives `frames`, None where it fails, with `stamps` in seconds."""
-
-    def __init__(
-        self, frames: list[Any], stamps: list[float] | None = None, fps: float = 25.0, count: float = 0.0
-    ) -> None:
-        self.frames: Iterator[Any] = iter(frames)
-        self.stamps = iter(stamps) if stamps is not None else None
-        self.properties = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: count}
-        self.released = 0
-
-    def read(self) -> tuple[bool, Any]:
-        try:
-            frame = next(self.frames)
-        except StopIteration:
-            return False, None
-        if isinstance(frame, Exception):
-            raise frame
-        return frame is not None, frame
-
-    def get(self, prop: int, /) -> float:
-        if prop == cv2.CAP_PROP_POS_MSEC:
-            return 0.0 if self.stamps is None else 1000 * next(self.stamps)
-        return self.properties.get(prop, 0.0)
-
-    def release(self) -> None:
-        self.released += 1
 
 
 class TimedCapture(FakeCapture):
@@ -65,20 +36,12 @@ class TimedCapture(FakeCapture):
         return super().read()
 
 
-def pictures(count: int) -> list[Any]:
-    return [picture(number) for number in range(count)]
-
-
 def error_of(action: Callable[[], object]) -> str:
     """The one line of a VideoError."""
     with pytest.raises(VideoError) as caught:
         action()
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize(
