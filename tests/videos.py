@@ -6,16 +6,22 @@ import contextlib
 import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from gaitedge.errors import VideoError
+from gaitedge.video.capture import Video
+from gaitedge.video.live import LiveVideo
+
 SIZE = (64, 48)  # width, height
+SECONDS = 20  # a test that waits for longer has failed
 STEP = 8  # frame n is of the grey 8·n, so that a decoder's losses do not hide its number
 
 
@@ -94,6 +100,14 @@ class FakeCapture:
         self.released += 1
 
 
+def error_of(action: Callable[[], object]) -> str:
+    """The one line of a VideoError."""
+    with pytest.raises(VideoError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 class MjpegCamera:
     """A network camera: multipart JPEG over HTTP, of the same pictures without end.
 
@@ -166,3 +180,71 @@ class MjpegCamera:
                 if self._out.wait(0.005):
                     return
             self._out.wait()
+
+
+class Clock:
+    """Time that passes when a test says so, or somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Blocked:
+    """Frames, and then a read that hangs until it is let go."""
+
+    def __init__(self, count: int) -> None:
+        self.gate = threading.Event()
+        self.blocked = threading.Event()
+        self.capture = FakeCapture([])
+        self.capture.frames = self._frames(count)
+
+    def _frames(self, count: int) -> Iterator[Any]:
+        yield from pictures(count)
+        self.blocked.set()
+        self.gate.wait(SECONDS)
+
+
+class Script:
+    """An opener: each call takes the next step, a list of frames, a capture or an error.
+
+    Connections are live and end in a loss; after the last step it hangs until the test ends."""
+
+    def __init__(self, clock: Clock, *steps: Any, live: bool = True, count: int = 0) -> None:
+        self.clock, self.steps, self.live, self.count = clock, list(steps), live, count
+        self.captures: list[Any] = []
+        self.over = Blocked(1)
+
+    def __call__(self) -> Video:
+        step = self.steps.pop(0) if self.steps else self.over.capture
+        if isinstance(step, BaseException):
+            raise step
+        capture = FakeCapture(step, count=self.count) if isinstance(step, list) else step
+        self.captures.append(capture)
+        return Video(capture, "camera", live=self.live, clock=self.clock)
+
+    def let_go(self) -> None:
+        self.over.gate.set()
+
+
+def opened(script: Script, clock: Clock, **settings: Any) -> LiveVideo:
+    settings = {"chance": lambda: 0.0, "queue": 100, **settings}
+    return LiveVideo("camera", opener=script, clock=clock, sleep=clock.sleep, **settings)
+
+
+@contextlib.contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    """All threads that were started end, and all files that they opened are closed."""
+    before, files = set(threading.enumerate()), descriptors()
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS)
+    assert set(threading.enumerate()) <= before
+    assert descriptors() <= files

@@ -20,7 +20,7 @@ __all__ = ["LiveStatistics", "LiveVideo"]
 
 _POLL_S = 0.1  # a waiting consumer looks this often for a stop and for a reader that hangs
 _JOIN_S = 0.8  # a reader that is inside OpenCV for longer is left behind; it lets go of the source itself
-_GRACE_S = 2.0  # what OpenCV may take beyond its own limits
+_GRACE_S = 5.0  # what OpenCV, and the question why a URL does not open, may take beyond the limits
 _MOST_HANGING = 2  # readers that hang; no further one is started until one of them comes back
 
 

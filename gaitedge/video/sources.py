@@ -16,6 +16,7 @@ from gaitedge.files import printable
 __all__ = ["Target", "locate", "shown", "why_not"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DEVICES = Path("/dev")
 _CAMERA = re.compile(r"/dev/video(\d+)")
 _SECRETS = [
     (re.compile(r"(://)[^/\s]*@"), r"\1***@"),  # rtsp://user:password@camera/
@@ -87,10 +88,10 @@ def why_not(target: Target) -> str:
 
 
 def _camera(number: int, name: str) -> Target:
-    device = Path(f"/dev/video{number}")
+    device = _DEVICES / f"video{number}"
     name = f"camera {device}" if name == str(number) else name
     if not device.exists():
-        others = sorted(Path("/dev").glob("video*"))
+        others = sorted(_DEVICES.glob("video*"))
         there = f"there is {', '.join(map(str, others))}" if others else "this machine has none"
         raise VideoError(f"no {name}: {there}")
     if not os.access(device, os.R_OK | os.W_OK):
