@@ -198,11 +198,12 @@ class Clock:
 
 
 class Blocked:
-    """Frames, and then a read that hangs until it is let go."""
+    """Frames, and then a read that hangs until it is let go, and gives the frames of `after`, if any."""
 
     def __init__(self, count: int) -> None:
         self.gate = threading.Event()
         self.blocked = threading.Event()
+        self.after: list[Any] = []
         self.capture = FakeCapture([])
         self.capture.frames = self._frames(count)
 
@@ -210,6 +211,7 @@ class Blocked:
         yield from pictures(count)
         self.blocked.set()
         self.gate.wait(SECONDS)
+        yield from self.after
 
 
 class Script:
@@ -235,8 +237,8 @@ class Script:
 
 
 def opened(script: Script, clock: Clock, **settings: Any) -> LiveVideo:
-    settings = {"chance": lambda: 0.0, "queue": 100, **settings}
-    return LiveVideo("camera", opener=script, clock=clock, sleep=clock.sleep, **settings)
+    settings = {"opener": script, "chance": lambda: 0.0, "queue": 100, **settings}
+    return LiveVideo("camera", clock=clock, sleep=clock.sleep, **settings)
 
 
 @contextlib.contextmanager

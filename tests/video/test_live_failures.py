@@ -144,10 +144,60 @@ def test_readers_that_hang_are_no_crowd(clock: Clock) -> None:
             assert video.get() is None
             clock.now += 60
         assert len(script.captures) == 3
+        assert [thread.name for thread in threading.enumerate()].count("reader of camera") == 3
         sources[0].gate.set()
         assert next(video).index == 3
         for source in sources:
             source.gate.set()
+
+
+@pytest.mark.parametrize("comes_back_with", ["a frame", "a loss"])
+def test_what_a_reader_left_behind_still_finds_is_not_used(comes_back_with: str, clock: Clock) -> None:
+    hanging = Blocked(1)
+    script = Script(clock, hanging.capture)
+    with opened(script, clock) as video:
+        next(video)
+        assert hanging.blocked.wait(SECONDS)
+        (left,) = (thread for thread in threading.enumerate() if thread.name == "reader of camera")
+        clock.now += 60
+        assert next(video).index == 1
+        before = video.statistics
+        assert before.last_error == "camera hangs: OpenCV gave no answer"
+        if comes_back_with == "a frame":
+            hanging.after = [picture(9)]
+        hanging.gate.set()
+        left.join(SECONDS)
+        assert video.get() is None
+        assert video.statistics == before
+        script.let_go()
+    assert hanging.capture.released == 1
+
+
+def test_an_opening_left_behind_is_closed_when_it_comes_back(clock: Clock) -> None:
+    gate, hangs = threading.Event(), threading.Event()
+    late = FakeCapture(pictures(5))
+    script = Script(clock, pictures(1), late)
+
+    def opener() -> Video:
+        if len(script.steps) == 1:
+            script.steps.clear()
+            hangs.set()
+            gate.wait(SECONDS)
+            return Video(late, "camera", live=True, clock=clock)
+        return script()
+
+    with opened(script, clock, opener=opener) as video:
+        next(video)
+        assert hangs.wait(SECONDS)
+        (left,) = (thread for thread in threading.enumerate() if thread.name == "reader of camera")
+        clock.now += 60
+        assert next(video).index == 1
+        before = video.statistics
+        gate.set()
+        left.join(SECONDS)
+        assert video.get() is None
+        assert (video.statistics, late.released) == (before, 1)
+        script.let_go()
 
 
 def test_an_opening_that_hangs(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     assert error_of(lambda: open_video(tmp_path / "no.mp4")).startswith(
         f"no file {tmp_path}/no.mp4: give a video"
     )
+    assert error_of(lambda: open_video("٣")).startswith("no file ٣")
     assert "is a folder, no video" in error_of(lambda: open_video(tmp_path))
     assert "is a device or a pipe" in error_of(lambda: open_video(pipe))
     assert "is a device or a pipe" in error_of(lambda: open_video("/dev/zero"))
@@ -111,11 +112,13 @@ def test_a_pipeline_needs_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_each_backend_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, int, list[int]]] = []
+    made: list[FakeCapture] = []
 
     class Opened(FakeCapture):
         def __init__(self, address: object, backend: int, parameters: list[int]) -> None:
             super().__init__(pictures(1))
             asked.append((address, backend, parameters))
+            made.append(self)
 
         def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
             return address_works
@@ -143,6 +146,7 @@ def test_what_each_backend_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
         "camera does not open: another program uses it, or it records no video"
     )
     assert "must end in appsink" in error_of(lambda: open_video("videotestsrc ! appsink"))
+    assert [capture.released for capture in made] == [0, 0, 0, 1, 1]
 
 
 def test_secrets_are_not_shown() -> None:
