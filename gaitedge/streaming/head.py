@@ -206,7 +206,7 @@ def _matrix(weights: Weights, name: str) -> Array:
 
 
 def _convolve(x: Array, matrix: Array, width: int) -> Array:
-    """Each part's convolution, without padding: [s, t, n, in], [n, width·in, out] → [s, t - width + 1, n, out]."""
+    """Each part's Conv1d without padding: [s, t, n, in], [n, width·in, out] → [s, t - width + 1, n, out]."""
     frames = x.shape[1] - width + 1
     windows = np.concatenate([x[:, k : k + frames] for k in range(width)], axis=-1) if width > 1 else x
     rows = windows.reshape(-1, *windows.shape[2:]).transpose(1, 0, 2)  # a view: of each part its rows

@@ -112,8 +112,9 @@ class Scheduler:
             return max(0.0, self._waiting[0].since + self.latency - self._clock())
 
     def poll(self) -> list[Stream]:
-        """Run the batches that are due, of what waits now; returns the streams that have new frames, each once.
+        """Run the batches that are due, of what waits now.
 
+        Returns the streams that have new frames, each once.
         What the engine raises comes out of here, once: the silhouettes of that batch are lost, counted in
         Stream.dropped and leave a gap; the next poll() goes on with the others.
         """

@@ -106,7 +106,8 @@ class Stream:
     def gap(self, *, frames: int = 0, seconds: float = 0.0) -> None:
         """Tell that frames are missing between the last silhouette and the next.
 
-        frames: how many; seconds: how long; either, or both. Several gaps in a row add up. Raises InputError on negative numbers.
+        frames: how many; seconds: how long; either, or both. Several gaps in a row add up. Raises
+        InputError on negative numbers.
         """
         check_gap(frames, seconds)
         self._missing_frames += frames
