@@ -5,7 +5,7 @@ views; each then walks past again in five views, in the same clothes, with a bag
 unknown people. The threshold is the equal-error point of these very walks, so that its own error is known.
 
 Decisions: each walk comes frame by frame, with a look at every third frame. "settled" is the share of walks
-that were settled before their end, "after" the median frame at which. Of the first settled verdicts "wrong" is
+that were settled before their end, "after" the median frame at which. Of the first settled ones "wrong" is
 the share that is not true, "misnamed" the share that names somebody else; "revised" is how often a walk's was
 revised, "wrong at end" the share of final verdicts that are not true.
 

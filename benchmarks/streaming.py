@@ -2,8 +2,8 @@
 
 After each frame somebody wants the embedding of all so far. "whole walk" runs the bundle's network over all
 frames again, "one push" takes the new frame into a stream, "its embedding" asks the stream for it. Then
-several streams: their frames in one micro-batch beside each by itself. Each of the two ways lives in a process
-of its own and they take turns, round after round (turns.py says why).
+several streams: their frames in one micro-batch beside each by itself. Each of the two ways has a process
+of its own, and they take turns, round after round (turns.py says why).
 """
 
 from __future__ import annotations

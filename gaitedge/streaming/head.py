@@ -91,7 +91,7 @@ class TemporalHead:
             newest = features if len(settling) == len(states) else features[[s.held >= REACH for s in states]]
             x = np.concatenate([np.stack([state.recent for state in settling]), newest[:, None]], axis=1)
             for state, motion in zip(settling, self._motions(x, _last(settling, 1)), strict=True):
-                self._settle(state, motion)
+                state.pooled = self._pool(state.pooled, motion)
         for state, feature in zip(states, features, strict=True):
             state.recent[:-1] = state.recent[1:]
             state.recent[-1] = feature
@@ -102,7 +102,7 @@ class TemporalHead:
         """End a segment: the next frame begins another, and neither sees the other's frames."""
         if state.held:
             (motions,) = self._tails([state])
-            self._settle(state, motions[-min(state.held, REACH) :])
+            state.pooled = self._pool(state.pooled, motions[-min(state.held, REACH) :])
             state.recent[:] = 0
             state.held = 0
 
@@ -113,13 +113,13 @@ class TemporalHead:
         """
         if not all(state.frames for state in states):
             raise InputError("a stream has no embedding before its first frame")
-        pooled = np.empty((len(states), self.config.parts, self.config.features), np.float32)
+        vectors = np.empty((len(states), self.config.parts, self.config.features), np.float32)
         for row, (state, motions) in enumerate(zip(states, self._tails(states), strict=True)):
             # Of a stream that has ended its segment nothing is held, and all is pooled.
-            pooled[row] = self._finish(
-                self._pool(state.pooled, motions[REACH - min(state.held, REACH) :]), state.frames
-            )
-        return self._fully_connected(pooled)
+            pooled = self._pool(state.pooled, motions[REACH - min(state.held, REACH) :])
+            vectors[row] = pooled / state.frames if self._mean else pooled
+        embeddings = vectors.transpose(1, 0, 2) @ self._fc  # each part's own layer (Sec. 3.1)
+        return np.ascontiguousarray(embeddings.transpose(1, 0, 2))
 
     def whole(self, segments: Sequence[Array]) -> Array:
         """The embedding [n, e] of a walk in one or more segments, each [t, n, C].
@@ -135,7 +135,8 @@ class TemporalHead:
             there[REACH : REACH + len(features)] = True
             for start in range(0, len(features), _FRAMES_AT_ONCE):
                 window = slice(start, start + _FRAMES_AT_ONCE + 2 * REACH)
-                self._settle(state, self._motions(padded[None, window], there[None, window])[0])
+                motions = self._motions(padded[None, window], there[None, window])[0]
+                state.pooled = self._pool(state.pooled, motions)
             state.frames += len(features)
         return np.asarray(self.embeddings([state])[0])
 
@@ -146,9 +147,6 @@ class TemporalHead:
         there = np.concatenate([_last(states, 0), np.zeros((len(states), REACH), np.bool_)], axis=1)
         return self._motions(x, there)
 
-    def _settle(self, state: HeadState, motions: Array) -> None:
-        state.pooled = self._pool(state.pooled, motions)
-
     def _pool(self, pooled: Pooled, motions: Array) -> Pooled:
         """TP (Eq. 9 or 11), as far as it has come, of some more motions [t, n, C]."""
         if not len(motions):
@@ -157,19 +155,12 @@ class TemporalHead:
             return np.asarray(pooled + motions.sum(axis=0, dtype=np.float64))
         return np.asarray(np.maximum(pooled, motions.max(axis=0)))
 
-    def _finish(self, pooled: Pooled, frames: int) -> Array:
-        return np.asarray(pooled / frames if self._mean else pooled, np.float32)
-
-    def _fully_connected(self, pooled: Array) -> Array:
-        """Each part's own layer (Sec. 3.1): [s, n, C] → [s, n, e]."""
-        return np.ascontiguousarray((pooled.transpose(1, 0, 2) @ self._fc).transpose(1, 0, 2))
-
     def _motions(self, x: Array, there: Flags) -> Array:
         """Micro-motions (Eq. 4 to 8) of all but the outer two frames, [s, t + 4, n, C] → [s, t, n, C].
 
         there: [s, t + 4], which of the frames are any; the others must be zeros.
         """
-        hollow = np.where(there[..., None, None], x, -np.inf) if not there.all() else x
+        hollow = np.where(there[..., None, None], x, np.float32(-np.inf)) if not there.all() else x
         total: Array | None = None
         for template in self.config.templates:
             motion = _window_mean(x, template) + _window_max(hollow, template)

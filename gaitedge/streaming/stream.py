@@ -128,9 +128,11 @@ class Stream:
 def push_each(streams: Sequence[Stream], silhouettes: Sequence[NDArray[np.uint8]]) -> None:
     """Push a silhouette, uint8 [64, 44], into each of several streams of one network: one call of its engine.
 
-    Raises as Stream.push, and InputError where a stream is named twice or is of another network; then
-    no stream has changed.
+    Raises as Stream.push, and InputError where there is not one silhouette a stream, or a stream is named
+    twice or is of another network; then no stream has changed.
     """
+    if len(streams) != len(silhouettes):
+        raise InputError(f"{len(streams)} streams need as many silhouettes, not {len(silhouettes)}")
     if len(set(map(id, streams))) != len(streams):
         raise InputError("a stream takes one silhouette of a call; give its next one in another")
     if any(stream.network is not streams[0].network for stream in streams):

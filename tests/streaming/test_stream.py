@@ -156,6 +156,8 @@ def test_what_is_refused_changes_nothing(network: Network, engine: PixelFrames) 
         stream.push([[0]])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a stream takes one silhouette of a call"):
         push_each([stream, stream], [silhouette, silhouette])
+    with pytest.raises(InputError, match="1 streams need as many silhouettes, not 2"):
+        push_each([stream], [silhouette, silhouette])
     with pytest.raises(InputError, match="streams of different networks"):
         push_each([stream, other], [silhouette, silhouette])
     engine.failures.append(RuntimeError("the engine broke"))
