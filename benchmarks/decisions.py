@@ -102,7 +102,7 @@ def main() -> None:
             f"{row['revised']:9.3f}{row['wrong_at_end']:14.1%}"
         )
     gaps = [
-        {"name": f"every {missing} frames missing after {PIECE}", **broken(network.head, probes, missing)}
+        {"name": f"{missing} missing after every {PIECE}", **broken(network.head, probes, missing)}
         for missing in MISSING
     ]
     print(f"{'distance to the whole walk':34}{'in a row':>10}{'joined':>10}{'segments':>10}")

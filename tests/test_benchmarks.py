@@ -28,7 +28,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
         ("engines.py", ["--rounds", "1", "--frames", "5"], {"PyTorch eager, the paper's letter"}),
         ("evaluation.py", ["--size", "small"], {"small"}),
         ("loader.py", ["--size", "4,10,40", "--batch", "2,4,30", "--rounds", "5"], {"1 worker"}),
-        ("decisions.py", ["--subjects", "3"], {"settings as they are", "every 2 frames missing after 9"}),
+        ("decisions.py", ["--subjects", "3"], {"settings as they are", "2 missing after every 9"}),
         (
             "streaming.py",
             ["--rounds", "1", "--frames", "2,7", "--streams", "1,2"],
