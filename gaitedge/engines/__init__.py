@@ -22,22 +22,26 @@ from gaitedge.machine.tensorrt import lacking
 from gaitedge.manifest import PRECISIONS
 
 __all__ = [
+    "FRAMES_A_CALL",
+    "Choice",
     "Embedder",
     "Engine",
     "EngineName",
     "RaggedEmbedder",
     "check_batch",
+    "check_options",
     "check_sequence",
     "embed_all",
     "load",
     "load_target",
+    "of_the_cpu",
 ]
 
 EngineName = Literal["auto", "tensorrt", "openvino", "onnxruntime", "cuda"]
 _CPU_ENGINES = {"openvino": ("fp32", "bf16", "int8"), "onnxruntime": ("fp32", "int8")}
 
 # Activations take about 0.9 MB a frame. Past a few hundred frames a larger batch gains nothing.
-_FRAMES_A_CALL = 480
+FRAMES_A_CALL = 480
 
 
 class Embedder(Protocol):
@@ -129,12 +133,7 @@ def load(
     network, its engine is for another GPU or version, or it holds none for the runtime that was asked for,
     InputError on an unknown name.
     """
-    if engine not in get_args(EngineName):
-        raise InputError(f"unknown engine {engine!r}; there are: {', '.join(get_args(EngineName))}")
-    if precision is not None and precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}; there are: {', '.join(PRECISIONS)}")
-    if threads is not None and threads < 1:
-        raise InputError(f"an engine needs 1 thread or more, not {threads}")
+    check_options(engine, get_args(EngineName), threads, precision)
     why = "as asked"
     if engine == "auto":
         engine, why = _fastest(bundle, precision)
@@ -154,7 +153,7 @@ def load_target(bundle: Bundle, name: str, threads: int | None = None) -> Engine
     if target is None:
         have = ", ".join(sorted(bundle.manifest.targets)) or "none"
         raise InputError(f"{bundle.path} was not exported for {name!r}; its targets: {have}")
-    engine = _of_the_cpu(bundle)[0] if target.engine == "any" else target.engine
+    engine = of_the_cpu(bundle)[0] if target.engine == "any" else target.engine
     return load(bundle, engine, threads, target.precision)
 
 
@@ -187,13 +186,23 @@ def embed_all(
     return embeddings
 
 
+def check_options(engine: str, names: Sequence[str], threads: int | None, precision: str | None) -> None:
+    """Raise InputError unless these are an engine of these names, a number of threads and a precision."""
+    if engine not in names:
+        raise InputError(f"unknown engine {engine!r}; there are: {', '.join(names)}")
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; there are: {', '.join(PRECISIONS)}")
+    if threads is not None and threads < 1:
+        raise InputError(f"an engine needs 1 thread or more, not {threads}")
+
+
 def _calls(lengths: Sequence[int], batch: int, *, mixed: bool) -> Iterator[list[int]]:
     """Indices of the sequences of each call, short ones first; mixed: whether lengths may differ in one."""
     chosen: list[int] = []
     frames = 0
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
         length = lengths[index]
-        full = len(chosen) == batch or frames + length > _FRAMES_A_CALL
+        full = len(chosen) == batch or frames + length > FRAMES_A_CALL
         if chosen and (full or not (mixed or length == lengths[chosen[0]])):
             yield chosen
             chosen, frames = [], 0
@@ -241,11 +250,12 @@ def _fastest(bundle: Bundle, precision: str | None) -> tuple[str, str]:
         if missing is None:
             return "cuda", f"the bundle has weights for the kernels{missed}"
         missed += f"; not the CUDA kernels: {missing}"
-    engine, why = _of_the_cpu(bundle)
+    engine, why = of_the_cpu(bundle)
     return engine, f"{why}{missed}"
 
 
-def _of_the_cpu(bundle: Bundle) -> tuple[str, str]:
+def of_the_cpu(bundle: Bundle) -> tuple[str, str]:
+    """The engine that "auto" takes on the processor, and why. Raises MissingPackage where there is none."""
     openvino, runtime = (importlib.util.find_spec(name) is not None for name in _CPU_ENGINES)
     if runtime and bundle.manifest.target("onnxruntime") and not bundle.manifest.target("cpu"):
         return "onnxruntime", "as exported"

@@ -27,7 +27,7 @@ from gaitedge.manifest import Target
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["CudaEngine", "lacking", "require_kernels"]
+__all__ = ["CudaEngine", "CudaFrames", "lacking", "require_kernels"]
 
 _WHY = "the CUDA engine"
 
@@ -58,17 +58,16 @@ def lacking() -> str | None:
     return missing
 
 
-class CudaEngine:
+class _OnTheGpu:
     """A bundle's packed weights on the GPU, with memory there that is used again and again.
 
     What it holds is given back when it is closed, when nobody has it any more, or when Python exits.
     """
 
     name = "cuda"
-    largest_batch: int | None = None
 
-    def __init__(self, bundle: Bundle, target: Target, why: str) -> None:
-        """Load a target's weights. why: why this engine was taken.
+    def __init__(self, bundle: Bundle, target: Target, why: str, *, only_frames: bool = False) -> None:
+        """Load a target's weights. why: why this engine was taken; only_frames: as Calls takes it.
 
         Raises MachineError without a usable GPU, enough memory on it or the kernels' library,
         MissingPackage without pycuda, BundleError where the weights are of another format or damaged.
@@ -86,7 +85,7 @@ class CudaEngine:
         self.config, self.fingerprint, self.precision = bundle.config, bundle.fingerprint, target.precision
         self._why = why
         self._about = f"CUDA kernels on {device.name}, {target.precision}, {payload.form}"
-        self._calls = Calls(self.config, payload, library)
+        self._calls = Calls(self.config, payload, library, only_frames=only_frames)
         # At the exit too: before pycuda is torn down.
         self._end = weakref.finalize(self, self._calls.close)
 
@@ -96,6 +95,16 @@ class CudaEngine:
         lacking = self._calls.why_no_graphs
         graphs = f"no CUDA graphs ({lacking})" if lacking else "CUDA graphs"
         return f"{self._about}, {graphs}; {self._why}"
+
+    def close(self) -> None:
+        """Wait for the call under way and give everything back; ValueError where it is used again."""
+        self._end()
+
+
+class CudaEngine(_OnTheGpu):
+    """The whole network."""
+
+    largest_batch: int | None = None
 
     def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
@@ -119,10 +128,6 @@ class CudaEngine:
         frames = lengths[0] if len(set(lengths)) == 1 else 0
         return self._calls.embed(Batch(len(whole), frames, sum(lengths)), whole)
 
-    def close(self) -> None:
-        """Wait for the call under way and give everything back; ValueError where it is used again."""
-        self._end()
-
     def __enter__(self) -> CudaEngine:
         return self
 
@@ -130,3 +135,18 @@ class CudaEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class CudaFrames(_OnTheGpu):
+    """The frame network: the first launch of two, or the launches of its layers."""
+
+    def __init__(self, bundle: Bundle, target: Target, why: str) -> None:
+        super().__init__(bundle, target, why, only_frames=True)
+
+    def part_features(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Silhouettes [n, 64, 44] to part features [n, parts, C], a fresh array; in FP16's steps beside INT8.
+
+        Raises SilhouetteError on another type or shape, MachineError where the GPU fails or its memory
+        does not suffice. Calls from several threads run one after the other.
+        """
+        return self._calls.part_features(check_sequence(silhouettes, "silhouettes"))

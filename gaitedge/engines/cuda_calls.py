@@ -19,7 +19,7 @@ from gaitedge.cuda import Library
 from gaitedge.engines.cuda_forms import FRAME, Batch, Places, make_network, round_up
 from gaitedge.engines.cuda_graphs import Graph, find_driver, record
 from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, gpu, make_stream
-from gaitedge.engines.cuda_payload import Payload
+from gaitedge.engines.cuda_payload import Payload, scalar
 from gaitedge.errors import MachineError
 
 __all__ = ["Calls"]
@@ -31,10 +31,17 @@ _WAY_OUT = "end other programs that use it, or embed fewer frames at a time"
 class Calls:
     """A network's weights on the GPU, and what its calls need there. Safe to use from several threads."""
 
-    def __init__(self, config: GaitPartConfig, payload: Payload, library: Library) -> None:
-        """Raises MachineError where the GPU fails or its memory does not suffice."""
+    def __init__(
+        self, config: GaitPartConfig, payload: Payload, library: Library, *, only_frames: bool = False
+    ) -> None:
+        """only_frames: stop before the temporal head; part_features() then takes embed()'s place.
+
+        Raises MachineError where the GPU fails or its memory does not suffice.
+        """
         self._library = library
-        self._size = (config.parts, config.embedding_dim)
+        self._only_frames = only_frames
+        self._size = (config.parts, config.features if only_frames else config.embedding_dim)
+        self._type = np.dtype(scalar(payload.precision) if only_frames else np.float32)
         self._lock = threading.Lock()
         self._closed = False
         self._recent: OrderedDict[Batch, Graph | None] = OrderedDict()
@@ -52,6 +59,14 @@ class Calls:
         silhouettes: blocks of [frames, 64, 44], the batch's frames in their order; where its lengths differ,
         one block a sequence.
         """
+        return self._call(batch, silhouettes)
+
+    def part_features(self, sequence: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Part features [frames, parts, C] of [frames, 64, 44], a fresh array."""
+        return self._call(Batch(1, len(sequence), len(sequence)), [sequence])
+
+    def _call(self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """What comes back from the GPU, in float32."""
         with self._lock:
             if self._closed:
                 raise ValueError("this CUDA engine is closed")
@@ -64,8 +79,8 @@ class Calls:
                 except BaseException:
                     self._forget()  # nothing is built upon what may be half done
                     raise
-                embeddings = self._output.host(self._size_out(batch)).view(np.float32)
-                return np.array(embeddings.reshape(batch.sequences, *self._size))  # a copy
+                back = self._output.host(self._size_out(batch)).view(self._type)
+                return np.array(back.reshape(-1, *self._size), np.float32)  # a copy
 
     def close(self) -> None:
         """Wait for the call under way, and give everything back."""
@@ -100,13 +115,17 @@ class Calls:
 
     def _make_room(self, batch: Batch) -> None:
         scratch = self._network.scratch(batch)
-        wanted = ((self._input, _size_in(batch)), (self._output, self._size_out(batch)))
+        out = self._size_out(batch)
+        if self._only_frames:  # the part features lie first in the scratch, and come back from there
+            out, scratch = scratch, 0
+        wanted = ((self._input, _size_in(batch)), (self._output, out))
         if all(memory.fits(size) for memory, size in wanted) and scratch <= self._scratch.size:
             return
         self._let_go()
         for memory, size in wanted:
             memory.grow(size)
-        self._scratch.grow(1 << (scratch - 1).bit_length())  # as Staging: walks of ever more frames come
+        if scratch:
+            self._scratch.grow(1 << (scratch - 1).bit_length())  # as Staging: walks of ever more frames come
 
     def _fill(self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]) -> None:
         host, at = self._input.host(_size_in(batch)), 0
@@ -145,10 +164,11 @@ class Calls:
         places = Places(
             silhouettes,
             silhouettes + round_up(batch.total * FRAME),
-            self._scratch.address,
+            self._output.device.address if self._only_frames else self._scratch.address,
             self._output.device.address,
         )
-        for arguments in self._network.launches(batch, places):
+        launches = self._network.launches(batch, places)
+        for arguments in launches[:-1] if self._only_frames else launches:
             self._library.launch(arguments, int(self._stream.handle))
         self._output.download(self._size_out(batch), self._stream)
 
@@ -165,8 +185,8 @@ class Calls:
                 graph.free()
 
     def _size_out(self, batch: Batch) -> int:
-        parts, dim = self._size
-        return batch.sequences * parts * dim * np.dtype(np.float32).itemsize
+        rows = batch.total if self._only_frames else batch.sequences
+        return rows * self._size[0] * self._size[1] * self._type.itemsize
 
 
 def _size_in(batch: Batch) -> int:

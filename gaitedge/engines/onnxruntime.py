@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
-from gaitedge.engines import Choice, check_batch
+from gaitedge.engines import FRAMES_A_CALL, Choice, check_batch, check_sequence
 from gaitedge.errors import BundleError, one_line, require
 from gaitedge.machine.cpu import cpu_model
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "OnnxRuntimeFrames"]
 
 
-class OnnxRuntimeEngine:
+class _Session:
     """A bundle's graph in an ONNX Runtime session.
 
     The graph that ONNX Runtime itself has optimised, as ONNX or in its own format, starts no sooner:
@@ -22,9 +22,9 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
-    largest_batch = None
 
-    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+    def __init__(self, bundle: Bundle, choice: Choice, output: tuple[int, int]) -> None:
+        """output: the last two lengths that the graph must give."""
         runtime = require("onnxruntime", "the ONNX Runtime engine")
         failures = require("onnxruntime.capi.onnxruntime_pybind11_state", "the ONNX Runtime engine")
         self.precision, self.description = choice.settle(
@@ -56,10 +56,19 @@ class OnnxRuntimeEngine:
             raise BundleError(f"{bundle.path}: ONNX Runtime cannot use {choice.graph}: {reason}") from None
         self.config, self.fingerprint = bundle.config, bundle.fingerprint
         found = [list(port.shape[-2:]) for port in (*session.get_inputs(), *session.get_outputs())]
-        wanted = [[HEIGHT, WIDTH], [self.config.parts, self.config.embedding_dim]]
+        wanted = [[HEIGHT, WIDTH], list(output)]
         if found != wanted:
             raise BundleError(f"{bundle.path}: {choice.graph} maps {found}, its manifest's network {wanted}")
         self._session = session
+
+
+class OnnxRuntimeEngine(_Session):
+    """The whole network."""
+
+    largest_batch = None
+
+    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+        super().__init__(bundle, choice, (bundle.config.parts, bundle.config.embedding_dim))
 
     def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
@@ -69,3 +78,22 @@ class OnnxRuntimeEngine:
         """
         (embeddings,) = self._session.run(["embeddings"], {"silhouettes": check_batch(silhouettes)})
         return np.asarray(embeddings, np.float32)
+
+
+class OnnxRuntimeFrames(_Session):
+    """The frame network, of the bundle's graph that ends with HP."""
+
+    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+        super().__init__(bundle, choice, (bundle.config.parts, bundle.config.features))
+
+    def part_features(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Silhouettes [n, 64, 44] to part features [n, parts, C], a fresh array.
+
+        Raises SilhouetteError on another type or shape. Safe to call from several threads at once.
+        """
+        sequence = check_sequence(silhouettes, "silhouettes")
+        features = []
+        for start in range(0, len(sequence), FRAMES_A_CALL):
+            block = sequence[None, start : start + FRAMES_A_CALL]
+            features.append(self._session.run(["part_features"], {"silhouettes": block})[0][0])
+        return np.concatenate(features)

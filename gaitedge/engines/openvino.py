@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
-from gaitedge.engines import Choice, blobs, check_batch
+from gaitedge.engines import FRAMES_A_CALL, Choice, blobs, check_batch, check_sequence
 from gaitedge.errors import BundleError, one_line, require
 from gaitedge.files import sha256
 from gaitedge.machine.cpu import cpu_features
 
-__all__ = ["OpenVINOEngine", "has_bf16", "import_openvino", "shared_core"]
+__all__ = ["OpenVINOEngine", "OpenVINOFrames", "has_bf16", "import_openvino", "shared_core"]
 
 # OpenVINO's own choice is BF16 wherever the processor has it, so the precision is always set.
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 
 
-class OpenVINOEngine:
+class _Compiled:
     """A bundle's graph, compiled once for all batch sizes and lengths.
 
     A compiled form for each shape would gain 2 % at a repeated length and cost 70 ms at a new one,
@@ -39,9 +39,9 @@ class OpenVINOEngine:
     """
 
     name = "openvino"
-    largest_batch = None
 
-    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+    def __init__(self, bundle: Bundle, choice: Choice, output: str) -> None:
+        """output: the shape that the graph must give, as OpenVINO writes it."""
         openvino, core = import_openvino(), shared_core()
         able = has_bf16()
         self.precision, self.description = choice.settle(
@@ -69,7 +69,7 @@ class OpenVINOEngine:
             reason = one_line(error)
             raise BundleError(f"{bundle.path}: OpenVINO cannot use {choice.graph}: {reason}") from None
         self.config, self.fingerprint = bundle.config, bundle.fingerprint
-        wanted = [f"[?,?,{HEIGHT},{WIDTH}]", f"[?,{self.config.parts},{self.config.embedding_dim}]"]
+        wanted = [f"[?,?,{HEIGHT},{WIDTH}]", output]
         if found != wanted:
             raise BundleError(f"{bundle.path}: {choice.graph} maps {found}, its manifest's network {wanted}")
         # One request behind a lock: two walks at once would only share the same cores.
@@ -78,15 +78,42 @@ class OpenVINOEngine:
         if key is not None and not kept:
             weakref.finalize(self, _keep, key, compiled)
 
+    def _infer(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with self._lock:
+            self._request.infer([batch], share_inputs=True)
+            return np.array(self._request.get_output_tensor(0).data, np.float32)
+
+
+class OpenVINOEngine(_Compiled):
+    """The whole network."""
+
+    largest_batch = None
+
+    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+        super().__init__(bundle, choice, f"[?,{bundle.config.parts},{bundle.config.embedding_dim}]")
+
     def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Silhouettes [batch, frames, 64, 44] to embeddings [batch, parts, dim], a fresh array.
 
         Raises SilhouetteError on another type or shape. Calls from several threads take turns.
         """
-        batch = check_batch(silhouettes)
-        with self._lock:
-            self._request.infer([batch], share_inputs=True)
-            return np.array(self._request.get_output_tensor(0).data, np.float32)
+        return self._infer(check_batch(silhouettes))
+
+
+class OpenVINOFrames(_Compiled):
+    """The frame network, of the bundle's graph that ends with HP."""
+
+    def __init__(self, bundle: Bundle, choice: Choice) -> None:
+        super().__init__(bundle, choice, f"[?,?,{bundle.config.parts},{bundle.config.features}]")
+
+    def part_features(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Silhouettes [n, 64, 44] to part features [n, parts, C], a fresh array.
+
+        Raises SilhouetteError on another type or shape. Calls from several threads take turns.
+        """
+        sequence = check_sequence(silhouettes, "silhouettes")
+        blocks = (sequence[start : start + FRAMES_A_CALL] for start in range(0, len(sequence), FRAMES_A_CALL))
+        return np.concatenate([self._infer(block[None])[0] for block in blocks])
 
 
 def _key(core: Any, version: str, bundle: Bundle, member: str, settings: dict[str, Any]) -> str | None:
