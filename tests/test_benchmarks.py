@@ -28,6 +28,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
         ("engines.py", ["--rounds", "1", "--frames", "5"], {"PyTorch eager, the paper's letter"}),
         ("evaluation.py", ["--size", "small"], {"small"}),
         ("loader.py", ["--size", "4,10,40", "--batch", "2,4,30", "--rounds", "5"], {"1 worker"}),
+        (
+            "search.py",
+            ["--sizes", "100,700", "--rounds", "1", "--walkers", "2"],
+            {"walkers, search", "random, brute force", "one person, search"},
+        ),
         ("training.py", ["--batch", "2,2,4", "--rounds", "2"], {"the paper's letter, contiguous, FP32"}),
     ],
 )
@@ -51,7 +56,7 @@ def test_every_benchmark_says_what_it_does() -> None:
     scripts = [script for script in sorted(FOLDER.glob("*.py")) if "__main__" in script.read_text()]
     names = {script.name for script in scripts}
     programs = {"cold_start.py", "engines.py", "evaluation.py", "gpu.py", "int8.py", "kernels.py"}
-    programs |= {"loader.py", "training.py"}
+    programs |= {"loader.py", "search.py", "training.py"}
     assert names == programs | {"gpu_candidates.py"}  # which gpu.py starts
     for script in (FOLDER / name for name in sorted(programs)):
         done = subprocess.run(

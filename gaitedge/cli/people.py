@@ -1,4 +1,4 @@
-"""Commands about people: enroll, identify, gallery."""
+"""Commands about people: enroll, identify, threshold, gallery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gaitedge.cli.console import (
 if TYPE_CHECKING:
     from gaitedge.people.recognizer import Identified
 
-__all__ = ["enroll", "gallery", "identify"]
+__all__ = ["enroll", "gallery", "identify", "threshold"]
 
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's file.")]
 SourceArgument = Annotated[
@@ -77,6 +77,12 @@ def identify(
     threshold: Annotated[
         float | None, typer.Option(help="Distance beyond which a walk is nobody's; the gallery's by default.")
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.png", help="Draw each part's distance over a silhouette of the walk; of one walk."
+        ),
+    ] = None,
     engine: EngineOption = "auto",
     threads: ThreadsOption = None,
     json: Json = False,
@@ -86,7 +92,9 @@ def identify(
 
     recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
     with progress_bar("embedding") as progress:
-        walks = recognizer.identify(source, top=top, threshold=threshold, progress=progress)
+        walks = recognizer.identify(
+            source, top=top, threshold=threshold, progress=progress, explanation=explain
+        )
     if json:
         print_json(walks)
     elif len(walks) == 1:
@@ -102,10 +110,74 @@ def identify(
                     if len(walk.identification.matches) > 1
                     else (None, None)
                 ),
+                _margin(walk),
             ]
             for walk in walks
         ]
-        table("Identified", ["walk", "is", "distance", "next", "distance "], rows)
+        table("Identified", ["walk", "is", "distance", "next", "distance ", "margin"], rows)
+    if explain is not None and not json:
+        say(f"wrote {explain}")
+
+
+def threshold(
+    bundle: BundleArgument,
+    gallery: GalleryArgument,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE", help="Walks of many people, enrolled or not: a store, or as identify takes them."
+        ),
+    ],
+    false_accept_rate: Annotated[
+        float, typer.Option(help="Share of strangers' walks that may be taken for somebody enrolled.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals' resampling.")] = 0,
+    allow_few: Annotated[
+        bool, typer.Option("--allow-few", help="Accept a rate that so few people cannot support.")
+    ] = False,
+    engine: EngineOption = "auto",
+    threads: ThreadsOption = None,
+    json: Json = False,
+) -> None:
+    """Set the distance beyond which a walk is nobody's, by the false-accept rate that you can bear."""
+    from gaitedge.people.recognizer import Recognizer
+
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    with progress_bar("embedding") as progress:
+        point = recognizer.set_operating_point(
+            source, false_accept_rate, seed=seed, allow_few=allow_few, progress=progress
+        )
+    if json:
+        print_json({"gallery": gallery, **point.details()})
+        return
+    say(
+        f"threshold {point.distance:.4f} set in {gallery}, for {point.gallery_subjects} people and "
+        f"{point.gallery_sequences} walks enrolled"
+    )
+    rates = {"false accept": point.false_accept, "false reject": point.false_reject}
+    rows = [
+        [
+            name,
+            f"{100 * rate.rate:.2f}%",
+            f"{100 * rate.low:.2f} to {100 * rate.high:.2f}%",
+            rate.count,
+            rate.probes,
+            rate.subjects,
+        ]
+        for name, rate in rates.items()
+        if rate is not None
+    ]
+    title = f"Operating point, wished false-accept rate {100 * point.wished:g}%"
+    table(title, ["", "rate", f"{100 * point.confidence:g}% interval", "walks", "of", "people"], rows)
+    notes = []
+    if point.left_out:
+        notes.append(f"{point.left_out} of the strangers are enrolled and were left out for their own walks")
+    if point.misidentified:
+        notes.append(f"{point.misidentified} of the false rejects were named as somebody else")
+    if point.false_reject is None:
+        notes.append("no other walk of anybody enrolled: nothing is known of false rejects")
+    if notes:
+        say("; ".join(notes))
 
 
 def _one(walk: Identified) -> None:
@@ -113,12 +185,19 @@ def _one(walk: Identified) -> None:
     best = found.matches[0]
     limit = "no threshold set" if found.threshold is None else f"threshold {found.threshold:.4f}"
     name = "unknown" if found.unknown else best.subject
-    say(f"{name}  distance {best.distance:.4f}, {limit}; {walk.frames} frames of {walk.source}")
+    margin = _margin(walk)
+    ahead = "nobody else enrolled" if margin is None else f"margin {margin}"
+    say(f"{name}  distance {best.distance:.4f}, {ahead}, {limit}; {walk.frames} frames of {walk.source}")
     rows = [
         [rank, match.subject, f"{match.distance:.4f}", match.condition, match.view]
         for rank, match in enumerate(found.matches, 1)
     ]
     table("Nearest", ["rank", "subject", "distance", "condition", "view"], rows)
+
+
+def _margin(walk: Identified) -> str | None:
+    margin = walk.identification.margin
+    return None if margin is None else f"{margin:.4f}"
 
 
 gallery = typer.Typer(
