@@ -46,7 +46,8 @@ Array = NDArray[np.float32]
 SMALL = 512  # sequences, up to which bounds would cost more than they spare
 LEAD = 8  # directions of a part in the summary
 SAMPLE = 2048  # embeddings that the directions are taken from
-BUILD_BLOCK = 256  # embeddings summarised at once: 16 MB for each array of 16 × 256 features in float64
+TURNS = 6  # of the iteration that finds them: they need not be exact
+BUILD_BLOCK = 64  # summarised at once: 2 MB in float64, and products too small for a BLAS to share out
 SUMMARY_BLOCK = 4096  # sequences bounded at once by the summary: 150 KB, which a core's cache holds
 PRODUCT_BLOCK = 128  # and by their products: 2 MB
 EXACT_BLOCK = 64  # compared at once by the definition: 2 MB
@@ -95,8 +96,8 @@ class Index:
 def build_index(embeddings: Array, subjects: Sequence[str], threads: int | None = None) -> Index:
     """Summarise embeddings [n, parts, dim] of these subjects, in the order of their enrolment.
 
-    threads: for searching; one a core by default. Takes about as long as 30 searches that read all
-    embeddings do. Raises InputError where the shapes do not fit or a value is not finite.
+    threads: for this and for searching; one a core by default. Takes about as long as 30 searches that
+    read all embeddings. Raises InputError where the shapes do not fit or a value is not finite.
     """
     if embeddings.ndim != 3 or 0 in embeddings.shape[1:]:
         raise InputError(f"embeddings are [count, parts, dim], not {list(embeddings.shape)}")
@@ -112,7 +113,8 @@ def build_index(embeddings: Array, subjects: Sequence[str], threads: int | None 
             raise InputError("embeddings to be searched hold NaN or infinite values")
         largest = max(largest, extreme)
     bounded = len(embeddings) > SMALL and largest <= LARGEST
-    return Index(people, threads or usable_cores(), _summarise(embeddings) if bounded else None)
+    threads = threads or usable_cores()
+    return Index(people, threads, _summarise(embeddings, threads) if bounded else None)
 
 
 def nearest(embeddings: Array, index: Index, probe: Array, top: int = 1) -> list[Found]:
@@ -246,23 +248,32 @@ def _from_products(
     return result[rows] if in_order else result
 
 
-def _summarise(embeddings: Array) -> _Bounds:
-    count, parts, dim = embeddings.shape
+def _summarise(embeddings: Array, threads: int) -> _Bounds:
+    count, parts, _ = embeddings.shape
     sample = embeddings[np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.intp)].astype(np.float64)
     centre = sample.mean(axis=0)
     sample -= centre
-    lead = min(LEAD, dim)
-    directions = np.stack(
-        [np.linalg.eigh(one.T @ one)[1][:, ::-1][:, :lead].T for one in sample.transpose(1, 0, 2)]
-    )
+    directions = np.stack([_leading(one.T @ one) for one in sample.transpose(1, 0, 2)])
     del sample
-    summary = np.empty((parts, lead + 1, count), np.float32)
+    summary = np.empty((parts, directions.shape[1] + 1, count), np.float32)
     lengths = np.empty((count, parts), np.float32)
-    for start in range(0, count, BUILD_BLOCK):
+
+    def work(start: int) -> None:
         here = slice(start, start + BUILD_BLOCK)
         own, lengths[here] = _summary_of(embeddings[here] - centre, directions)
         summary[:, :, here] = own.transpose(1, 2, 0)
+
+    _share(work, count, BUILD_BLOCK, threads)
     return _Bounds(centre, directions, summary, lengths, lengths.sum(axis=1))
+
+
+def _leading(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal rows [lead, dim] near to the leading directions, by subspace iteration."""
+    dim = len(covariance)
+    found = np.random.default_rng(0).standard_normal((dim, min(LEAD, dim)))
+    for _ in range(TURNS):
+        found = np.linalg.qr(covariance @ found)[0]
+    return found.T
 
 
 def _summary_of(
