@@ -273,7 +273,8 @@ def _leading(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     found = np.random.default_rng(0).standard_normal((dim, min(LEAD, dim)))
     for _ in range(TURNS):
         found = np.linalg.qr(covariance @ found)[0]
-    return found.T
+    rows: NDArray[np.float64] = found.T
+    return rows
 
 
 def _summary_of(

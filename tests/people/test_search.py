@@ -16,7 +16,7 @@ from gaitedge.people.search import SMALL, Index, build_index, nearest
 
 Array = NDArray[np.float32]
 Kind = Callable[[np.random.Generator, int], Array]
-MANY = 3 * SMALL
+MANY = 2 * SMALL
 
 
 def defined(embeddings: Array, people: NDArray[np.intp], probe: Array, top: int) -> list[tuple[int, float]]:
@@ -79,9 +79,10 @@ KINDS = [walkers, scattered, duplicates, a_bit_apart, clusters, far_from_0, an_o
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("templates", [1, 3])
-@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1.0, 1e15, 1e18])
-def test_the_answer_is_the_definitions(kind: Kind, templates: int, scale: float) -> None:
+@pytest.mark.parametrize(
+    ("scale", "templates"), [(1e-30, 1), (1e-18, 1), (1.0, 1), (1.0, 3), (1e15, 1), (1e18, 1)]
+)
+def test_the_answer_is_the_definitions(kind: Kind, scale: float, templates: int) -> None:
     rng = np.random.default_rng(0)
     embeddings = (kind(rng, MANY).astype(np.float64) * scale).astype(np.float32)
     embeddings = np.where(np.isfinite(embeddings), embeddings, 0).astype(np.float32)
