@@ -10,10 +10,12 @@ full and no log is left over, the file is read as it stands ("frozen").
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 WAIT = 30.0  # seconds that a process waits for another one's transaction
+LOG_ROOM = 1 << 16  # bytes that a log and its index need at least
 SWEEP_WAIT = 5.0  # seconds that a removal waits for readers of the former state
 
 # File systems whose memory maps are not one memory for all who use them, as Linux names them.
@@ -62,9 +65,10 @@ _DAMAGED = (
     "unsupported file format",
     "could not decode",
 )
+_FULL = "the disk is full; the gallery is as it was before"
 _READ_ONLY = "it is read-only, or its folder is: writing needs both"
 _MACHINE = {
-    "disk is full": "the disk is full; the gallery is as it was before",
+    "disk is full": _FULL,
     "is locked": f"another process kept it locked for {WAIT:.0f} s; try again",
     "locking protocol": f"other processes kept it busy for {WAIT:.0f} s; try again",
     "readonly": _READ_ONLY,
@@ -128,9 +132,16 @@ def open_file(path: Path) -> Connection:
 
     Raises sqlite3.Error where it cannot even be read.
     """
-    effective = os.access in os.supports_effective_ids
-    if not os.access(path, os.W_OK, effective_ids=effective) and not is_unfinished(path):
-        return _freeze(path, _READ_ONLY)  # a log made by who may not write would be in the writers' way
+    reason = _why_no_log(path)
+    if reason is not None and not is_unfinished(path):
+        return _freeze(path, reason)
+    if not is_unfinished(path):  # a damaged file is left alone; opened for writing, it would be given a log
+        with contextlib.closing(_freeze(path, "")) as look:
+            try:
+                look.execute("SELECT count(*) FROM sqlite_master")
+            except sqlite3.DatabaseError:
+                if not is_stale(path, look):
+                    raise
     with contextlib.ExitStack() as on_error:
         connection = connect(path, "rw")
         on_error.callback(connection.close)
@@ -139,11 +150,10 @@ def open_file(path: Path) -> Connection:
                 _unshare(path, connection)
             connection.execute("SELECT count(*) FROM sqlite_master")  # finds out whether it can be read
         except sqlite3.OperationalError as error:
-            reason = next((why for words, why in _MACHINE.items() if words in str(error)), None)
             connection.close()
-            if reason is None or "locked" in str(error) or is_unfinished(path):
+            if "readonly" not in str(error) or is_unfinished(path):
                 raise
-            return _freeze(path, reason)
+            return _freeze(path, _READ_ONLY)
         on_error.pop_all()
     return connection
 
@@ -248,6 +258,26 @@ def _freeze(path: Path, reason: str) -> Connection:
     connection = connect(path, "rw", "&immutable=1")
     connection.frozen = Frozen(reason, signature)
     return connection
+
+
+def _why_no_log(path: Path) -> str | None:
+    """Why a log cannot be made beside the file, if that is so.
+
+    SQLite would find out as well, but leave an unusable log behind.
+    """
+    effective = os.access in os.supports_effective_ids
+    if not os.access(path, os.W_OK, effective_ids=effective):
+        return _READ_ONLY  # a log of somebody who may not write would be in the writers' way
+    path = path.resolve()
+    if path.with_name(f"{path.name}-shm").exists():
+        return None
+    try:
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
+            if file.write(bytes(LOG_ROOM)) < LOG_ROOM:
+                return _FULL
+    except OSError as error:
+        return _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else _READ_ONLY
+    return None
 
 
 def _signature(path: Path) -> tuple[int, ...]:
