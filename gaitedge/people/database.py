@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import mmap
 import os
 import sqlite3
 import sys
@@ -56,6 +57,8 @@ _NETWORK = (
     "vboxsf",
 )
 
+MOUNTS = Path("/proc/self/mountinfo")
+
 # SQLite's result codes have no attribute before Python 3.11: its messages are matched, in lower case.
 _DAMAGED = (
     "not a database",
@@ -92,6 +95,8 @@ class Connection(sqlite3.Connection):
     wait: float | None = None
     """Seconds; WAIT where None."""
     frozen: Frozen | None = None
+    shares_memory = False
+    """Whether the index of a log would be one memory for all who use the file."""
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
         end = time.monotonic() + (WAIT if self.wait is None else self.wait)
@@ -105,10 +110,11 @@ class Connection(sqlite3.Connection):
             time.sleep(0.02)
 
 
-def connect(path: Path, mode: Literal["rw", "rwc"], more: str = "") -> Connection:
+def connect(path: Path, mode: Literal["rw", "rwc"], more: str = "", alone: bool = False) -> Connection:
     """Open `path`; "rwc" makes an empty file where there is none, "rw" never does.
 
     A file that the system lets nobody write is opened for reading. more: further options of SQLite's URI.
+    alone: keep everybody else out from the first reading on, which needs no shared memory.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}{more}",
@@ -118,6 +124,7 @@ def connect(path: Path, mode: Literal["rw", "rwc"], more: str = "") -> Connectio
         factory=Connection,
     )
     for setting in (
+        f"locking_mode = {'EXCLUSIVE' if alone else 'NORMAL'}",  # before any other, some of which read the file
         "synchronous = EXTRA",
         "foreign_keys = ON",
         "secure_delete = ON",  # whoever is removed is gone from the file's free pages too
@@ -132,21 +139,22 @@ def open_file(path: Path) -> Connection:
 
     Raises sqlite3.Error where it cannot even be read.
     """
-    reason = _why_no_log(path)
+    reason, shared = _probe(path)
     if reason is not None and not is_unfinished(path):
         return _freeze(path, reason)
     if not is_unfinished(path):  # a damaged file is left alone; opened for writing, it would be given a log
         with contextlib.closing(_freeze(path, "")) as look:
             try:
                 look.execute("SELECT count(*) FROM sqlite_master")
-            except sqlite3.DatabaseError:
-                if not is_stale(path, look):
+            except sqlite3.DatabaseError as error:
+                # What has to do with the place, and not with the file, shows itself below.
+                if not isinstance(error, sqlite3.OperationalError) and not is_stale(path, look):
                     raise
     with contextlib.ExitStack() as on_error:
-        connection = connect(path, "rw")
+        connection = connect(path, "rw", alone=not shared)
         on_error.callback(connection.close)
         try:
-            if not _shares_memory(path):
+            if not shared:
                 _unshare(path, connection)
             connection.execute("SELECT count(*) FROM sqlite_master")  # finds out whether it can be read
         except sqlite3.OperationalError as error:
@@ -154,13 +162,14 @@ def open_file(path: Path) -> Connection:
             if "readonly" not in str(error) or is_unfinished(path):
                 raise
             return _freeze(path, _READ_ONLY)
+        connection.shares_memory = shared
         on_error.pop_all()
     return connection
 
 
-def use_log(path: Path, connection: Connection) -> None:
+def use_log(connection: Connection) -> None:
     """Turn a file with a rollback journal into one with a write-ahead log, where that can be done at once."""
-    if connection.frozen or not _shares_memory(path):
+    if connection.frozen or not connection.shares_memory:
         return
     connection.wait = 0.0
     try:
@@ -260,24 +269,28 @@ def _freeze(path: Path, reason: str) -> Connection:
     return connection
 
 
-def _why_no_log(path: Path) -> str | None:
-    """Why a log cannot be made beside the file, if that is so.
+def _probe(path: Path) -> tuple[str | None, bool]:
+    """Why no log can be made beside the file, if that is so; and whether its index would be shared memory.
 
     SQLite would find out as well, but leave an unusable log behind.
     """
     effective = os.access in os.supports_effective_ids
     if not os.access(path, os.W_OK, effective_ids=effective):
-        return _READ_ONLY  # a log of somebody who may not write would be in the writers' way
+        return _READ_ONLY, False  # a log of somebody who may not write would be in the writers' way
     path = path.resolve()
     if path.with_name(f"{path.name}-shm").exists():
-        return None
+        return None, not _lies_on_a_network(path)
     try:
         with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
             if file.write(bytes(LOG_ROOM)) < LOG_ROOM:
-                return _FULL
+                return _FULL, False
+            try:
+                mmap.mmap(file.fileno(), LOG_ROOM).close()
+            except OSError:
+                return None, False
     except OSError as error:
-        return _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else _READ_ONLY
-    return None
+        return (_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else _READ_ONLY), False
+    return None, not _lies_on_a_network(path)
 
 
 def _signature(path: Path) -> tuple[int, ...]:
@@ -294,8 +307,7 @@ def _empty_log(connection: Connection, end: float) -> bool:
 
 
 def _unshare(path: Path, connection: Connection) -> None:
-    """Turn a log back into a rollback journal without ever using shared memory."""
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    """Turn a log back into a rollback journal, and let the others in."""
     if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
         connection.execute("PRAGMA journal_mode = DELETE")
         _log.warning(
@@ -306,15 +318,15 @@ def _unshare(path: Path, connection: Connection) -> None:
     connection.execute("SELECT count(*) FROM sqlite_master")  # which gives the lock back
 
 
-def _shares_memory(path: Path) -> bool:
-    """Whether the file lies on a disk of this computer. Known on Linux; elsewhere taken for granted."""
+def _lies_on_a_network(path: Path) -> bool:
+    """Whether other computers may use the file. Known on Linux; elsewhere taken for not so."""
     if not sys.platform.startswith("linux"):
-        return True
-    target, longest, kind = str(path.resolve()), -1, ""
-    with contextlib.suppress(OSError), Path("/proc/self/mountinfo").open(errors="surrogateescape") as lines:
+        return False
+    target, longest, kind = str(path), -1, ""
+    with contextlib.suppress(OSError), MOUNTS.open(errors="surrogateescape") as lines:
         for line in lines:
             before, _, after = line.partition(" - ")
             place = before.split()[4].replace("\\040", " ").rstrip("/")
             if (target == place or target.startswith(f"{place}/")) and len(place) >= longest:
                 longest, kind = len(place), after.split()[0]
-    return not kind.startswith(_NETWORK)
+    return kind.startswith(_NETWORK)

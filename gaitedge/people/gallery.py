@@ -335,7 +335,7 @@ class Gallery(GallerySession):
                 self._db.execute("INSERT INTO meta VALUES ('threshold', ?)", (float(value),))
             if details is not None:
                 self._db.execute("INSERT INTO meta VALUES ('operating_point', ?)", (details,))
-            audit.append(self._db, "threshold", details="none" if value is None else f"{value}")
+            audit.append(self._db, "threshold", details="none" if value is None else f"{float(value)}")
 
 
 def import_file(path: Path, file: Path, key: bytes | None = None) -> Imported:

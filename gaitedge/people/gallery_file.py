@@ -81,7 +81,7 @@ def open_gallery_file(path: Path, log: bool = True) -> Connection:
         on_error.callback(connection.close)
         _check_format(path, connection)
         if log:
-            use_log(path, connection)
+            use_log(connection)
         on_error.pop_all()
     return connection
 
