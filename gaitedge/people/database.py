@@ -124,7 +124,7 @@ def connect(path: Path, mode: Literal["rw", "rwc"], more: str = "", alone: bool 
         factory=Connection,
     )
     for setting in (
-        f"locking_mode = {'EXCLUSIVE' if alone else 'NORMAL'}",  # before any other, some of which read the file
+        f"locking_mode = {'EXCLUSIVE' if alone else 'NORMAL'}",  # first: others read the file
         "synchronous = EXTRA",
         "foreign_keys = ON",
         "secure_delete = ON",  # whoever is removed is gone from the file's free pages too

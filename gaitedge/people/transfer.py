@@ -7,9 +7,11 @@ damage; it is no signature, for whoever changes the file can make a new one.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import struct
 import sys
 import zipfile
 import zlib
@@ -21,14 +23,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge.errors import GalleryError, InputError
+from gaitedge.errors import GalleryError, InputError, one_line
 from gaitedge.files import atomic_write
 from gaitedge.people.enrolment import Enrolment, Record, check_enrolment
 
 __all__ = ["Exported", "read_export", "write_export"]
 
 _MEMBERS = {"embeddings", "subjects", "metadata"}
-_DAMAGED = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+# What zipfile, NumPy and json make of bytes that are not theirs; RuntimeError: a member marked as encrypted.
+_DAMAGED = (ValueError, LookupError, TypeError, ArithmeticError, EOFError, RuntimeError, struct.error) + (
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +83,7 @@ def read_export(path: Path) -> Exported:
     if not path.is_file():
         raise GalleryError(f"{path} is not a file, so no export of a gallery")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or set(file.files) != _MEMBERS:
-                raise GalleryError(f"{path} is no export of a gallery: gaitedge gallery export makes one")
-            metadata: dict[str, Any] = json.loads(str(file["metadata"]))
-            embeddings, subjects = file["embeddings"], file["subjects"]
+        metadata, embeddings, subjects = _load(path)
         checksum = metadata.pop("sha256", None)
         if checksum is None:
             raise GalleryError(f"{path} has no checksum: export the gallery again with this GaitEdge")
@@ -107,7 +109,24 @@ def read_export(path: Path) -> Exported:
     except InputError as error:
         raise GalleryError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except _DAMAGED as error:
-        raise GalleryError(f"{path} is damaged or no export of a gallery: {error}") from None
+        raise GalleryError(f"{path} is damaged or no export of a gallery: {one_line(error)}") from None
+
+
+def _load(path: Path) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any]]:
+    with path.open("rb") as stream:  # NumPy would leave a damaged one open
+        try:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile) or set(file.files) != _MEMBERS:
+                raise GalleryError(f"{path} is no export of a gallery: gaitedge gallery export makes one")
+            with file:
+                metadata = json.loads(str(file["metadata"]))
+                if not isinstance(metadata, dict):
+                    raise GalleryError(f"{path} is no export of a gallery: its metadata are no JSON object")
+                return metadata, file["embeddings"], file["subjects"]
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a place before the file's beginning, as damage may name it
+                raise
+            raise GalleryError(f"{path} is damaged: it names places outside of itself") from None
 
 
 def _walk(record: Record, embedding: NDArray[np.float32], parts: int, dim: int) -> Enrolment:
