@@ -15,7 +15,6 @@ from gaitedge.people.database import (
     open_file,
     sqlite_errors,
     transaction,
-    use_log,
 )
 
 __all__ = ["is_empty", "make_file", "open_gallery_file", "upgrade"]
@@ -64,11 +63,10 @@ def make_file(path: Path, meta: dict[str, str | int | bytes]) -> bool:
         return True
 
 
-def open_gallery_file(path: Path, log: bool = True) -> Connection:
-    """Open a gallery that exists and see to its format.
+def open_gallery_file(path: Path) -> Connection:
+    """Open a gallery that exists and check its format.
 
-    log: give it a write-ahead log where that can be done. Raises GalleryError where the file is missing,
-    no gallery, damaged, or of a newer GaitEdge.
+    Raises GalleryError where the file is missing, no gallery, damaged, or of a newer GaitEdge.
     """
     if not path.exists():
         raise GalleryError(f"no gallery at {path}; enrolling somebody makes one")
@@ -80,8 +78,6 @@ def open_gallery_file(path: Path, log: bool = True) -> Connection:
         connection = open_file(path)
         on_error.callback(connection.close)
         _check_format(path, connection)
-        if log:
-            use_log(connection)
         on_error.pop_all()
     return connection
 

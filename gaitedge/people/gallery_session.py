@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from gaitedge.errors import GalleryError, MachineError
-from gaitedge.people.database import Connection, is_stale, sqlite_errors, sweep, transaction
+from gaitedge.people.database import Connection, is_stale, sqlite_errors, sweep, transaction, use_log
 from gaitedge.people.encryption import ENVIRONMENT, Cipher, check_key
 from gaitedge.people.enrolment import utc_now
 from gaitedge.people.gallery_file import is_empty, make_file, open_gallery_file, upgrade
@@ -109,7 +109,7 @@ class GallerySession:
     @classmethod
     def _open(cls: type[_G], path: Path, fingerprint: str | None, key: bytes | None, log: bool = True) -> _G:
         with contextlib.ExitStack() as on_error:
-            connection = open_gallery_file(path, log)
+            connection = open_gallery_file(path)
             on_error.callback(connection.close)
             with sqlite_errors(path):
                 gallery = cls(path, connection, key)
@@ -121,6 +121,8 @@ class GallerySession:
                     )
                 if fingerprint is not None or key is not None:
                     gallery._cipher()
+                if log:
+                    use_log(connection)
                 gallery._sweep(0.0)  # what a killed removal, or one that readers held up, left to do
             on_error.pop_all()
         return gallery

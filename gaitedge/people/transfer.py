@@ -31,9 +31,9 @@ __all__ = ["Exported", "read_export", "write_export"]
 
 _MEMBERS = {"embeddings", "subjects", "metadata"}
 # What zipfile, NumPy and json make of bytes that are not theirs; RuntimeError: a member marked as encrypted.
-_DAMAGED = (ValueError, LookupError, TypeError, ArithmeticError, EOFError, RuntimeError, struct.error) + (
-    zipfile.BadZipFile,
-    zlib.error,
+_DAMAGED = (
+    *(ValueError, LookupError, TypeError, ArithmeticError, EOFError, RuntimeError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 

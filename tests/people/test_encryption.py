@@ -237,7 +237,7 @@ def test_what_is_no_key(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match="holds no key: it takes 32 random bytes") as caught:
         find_key(tmp_path / "key")
-    assert text == "" or text not in str(caught.value)
+    assert text == "" or text not in str(caught.value).replace(str(tmp_path), "")
     if "\0" not in text:
         monkeypatch.setenv(ENVIRONMENT, text)
         with pytest.raises(InputError, match=f"{ENVIRONMENT} holds no key"):
