@@ -72,6 +72,7 @@ class MissingPackage(MachineError):
 
 # Module -> the extra of this project that brings it.
 _EXTRAS = {
+    "cryptography": "encryption",
     "cv2": "video",
     "matplotlib": "plot",
     "onnxruntime": "onnxruntime",

@@ -1,4 +1,4 @@
-"""Commands about people: enroll, identify, threshold, gallery."""
+"""Commands about people: enroll, identify, threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from gaitedge.cli.console import (
     BundleArgument,
     EngineOption,
-    Group,
     Json,
     print_json,
     progress_bar,
@@ -21,7 +20,7 @@ from gaitedge.cli.console import (
 if TYPE_CHECKING:
     from gaitedge.people.recognizer import Identified
 
-__all__ = ["enroll", "gallery", "identify", "threshold"]
+__all__ = ["enroll", "identify", "threshold"]
 
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's file.")]
 SourceArgument = Annotated[
@@ -198,67 +197,3 @@ def _one(walk: Identified) -> None:
 def _margin(walk: Identified) -> str | None:
     margin = walk.identification.margin
     return None if margin is None else f"{margin:.4f}"
-
-
-gallery = typer.Typer(
-    cls=Group, help="List, remove, export and count what a gallery holds.", no_args_is_help=True
-)
-
-
-@gallery.command("list")
-def list_(path: GalleryArgument, json: Json = False) -> None:
-    """List the people of a gallery and how many walks of each it holds."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        subjects = opened.subjects()
-    if json:
-        print_json(subjects)
-    else:
-        table(str(path), ["subject", "walks"], list(subjects.items()))
-
-
-@gallery.command()
-def remove(path: GalleryArgument, subject: str, json: Json = False) -> None:
-    """Remove a person and all his or her walks."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        walks = opened.remove(subject)
-    if json:
-        print_json({"subject": subject, "removed": walks})
-    else:
-        say(f"removed {subject} with {walks} {'walk' if walks == 1 else 'walks'}")
-
-
-@gallery.command("export")
-def export_(path: GalleryArgument, out: Annotated[Path, typer.Argument(help="An .npz file.")]) -> None:
-    """Write everything that a gallery holds to an .npz file that NumPy reads without pickle."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        opened.export(out)
-    say(f"wrote {out}")
-
-
-@gallery.command()
-def stats(path: GalleryArgument, json: Json = False) -> None:
-    """Count what a gallery holds."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        found = opened.stats()
-    if json:
-        print_json(found)
-        return
-    rows: list[list[object]] = [
-        ["people", found.subjects],
-        ["walks", found.sequences],
-        *([f"walks, {name}", count] for name, count in found.by_condition.items()),
-        *([f"walks at view {name}", count] for name, count in found.by_view.items()),
-        ["threshold", None if found.threshold is None else f"{found.threshold:.4f}"],
-        ["model", found.fingerprint[:12]],
-        ["created", found.created],
-        ["bytes", f"{found.size:,}"],
-    ]
-    table(str(path), ["", "value"], rows)
