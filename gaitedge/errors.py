@@ -78,6 +78,7 @@ class MissingPackage(MachineError):
 
 # Module -> the extra of this project that brings it.
 _EXTRAS = {
+    "cryptography": "encryption",
     "cv2": "video",
     "matplotlib": "plot",
     "onnxruntime": "onnxruntime",

@@ -86,6 +86,7 @@ def test_nothing_imports_the_command_line_but_itself() -> None:
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
     heavy = {"torch", "tensorrt", "pycuda", "openvino", "onnxruntime", "cv2", "polygraphy", "onnx", "PIL"} | {
+        "cryptography",
         "matplotlib",
         "tensorboard",
     }

@@ -34,6 +34,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
             ["--rounds", "1", "--frames", "2,7", "--streams", "1,2"],
             {"whole walk of 7 frames", "one push after 7 frames", "a frame of each of 2, in one batch"},
         ),
+        (
+            "search.py",
+            ["--sizes", "100,700", "--rounds", "1", "--walkers", "2"],
+            {"walkers, search", "random, brute force", "one person, search"},
+        ),
         ("training.py", ["--batch", "2,2,4", "--rounds", "2"], {"the paper's letter, contiguous, FP32"}),
     ],
 )
@@ -57,7 +62,7 @@ def test_every_benchmark_says_what_it_does() -> None:
     scripts = [script for script in sorted(FOLDER.glob("*.py")) if "__main__" in script.read_text()]
     names = {script.name for script in scripts}
     programs = {"cold_start.py", "engines.py", "evaluation.py", "gpu.py", "int8.py", "kernels.py"}
-    programs |= {"decisions.py", "loader.py", "streaming.py", "training.py"}
+    programs |= {"decisions.py", "loader.py", "search.py", "streaming.py", "training.py"}
     assert names == programs | {"gpu_candidates.py"}  # which gpu.py starts
     for script in (FOLDER / name for name in sorted(programs)):
         done = subprocess.run(

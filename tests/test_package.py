@@ -14,6 +14,7 @@ import gaitedge
 from gaitedge.errors import MissingPackage, require
 
 OPTIONAL = (
+    "cryptography",
     "cv2",
     "matplotlib",
     "onnxruntime",

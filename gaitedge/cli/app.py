@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from gaitedge import __version__
-from gaitedge.cli import calibration, data, evaluation, machine, models, opengait, people, plugins, training
+from gaitedge.cli import (
+    calibration,
+    data,
+    evaluation,
+    gallery,
+    machine,
+    models,
+    opengait,
+    people,
+    plugins,
+    training,
+)
 from gaitedge.cli.console import Group
 
 __all__ = ["app"]
@@ -53,4 +64,5 @@ app.command(rich_help_panel="Models")(machine.bench)
 app.add_typer(plugins.plugins, name="plugins", rich_help_panel="Models")
 app.command(rich_help_panel="People")(people.enroll)
 app.command(rich_help_panel="People")(people.identify)
-app.add_typer(people.gallery, name="gallery", rich_help_panel="People")
+app.command(rich_help_panel="People")(people.threshold)
+app.add_typer(gallery.gallery, name="gallery", rich_help_panel="People")

@@ -1,4 +1,4 @@
-"""Commands about people: enroll, identify, gallery."""
+"""Commands about people: enroll, identify, threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import typer
 from gaitedge.cli.console import (
     BundleArgument,
     EngineOption,
-    Group,
     Json,
     print_json,
     progress_bar,
@@ -21,7 +20,7 @@ from gaitedge.cli.console import (
 if TYPE_CHECKING:
     from gaitedge.people.recognizer import Identified
 
-__all__ = ["enroll", "gallery", "identify"]
+__all__ = ["enroll", "identify", "threshold"]
 
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's file.")]
 SourceArgument = Annotated[
@@ -77,6 +76,12 @@ def identify(
     threshold: Annotated[
         float | None, typer.Option(help="Distance beyond which a walk is nobody's; the gallery's by default.")
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.png", help="Draw each part's distance over a silhouette of the walk; of one walk."
+        ),
+    ] = None,
     engine: EngineOption = "auto",
     threads: ThreadsOption = None,
     json: Json = False,
@@ -86,7 +91,9 @@ def identify(
 
     recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
     with progress_bar("embedding") as progress:
-        walks = recognizer.identify(source, top=top, threshold=threshold, progress=progress)
+        walks = recognizer.identify(
+            source, top=top, threshold=threshold, progress=progress, explanation=explain
+        )
     if json:
         print_json(walks)
     elif len(walks) == 1:
@@ -102,10 +109,74 @@ def identify(
                     if len(walk.identification.matches) > 1
                     else (None, None)
                 ),
+                _margin(walk),
             ]
             for walk in walks
         ]
-        table("Identified", ["walk", "is", "distance", "next", "distance "], rows)
+        table("Identified", ["walk", "is", "distance", "next", "distance ", "margin"], rows)
+    if explain is not None and not json:
+        say(f"wrote {explain}")
+
+
+def threshold(
+    bundle: BundleArgument,
+    gallery: GalleryArgument,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORE", help="Walks of many people, enrolled or not: a store, or as identify takes them."
+        ),
+    ],
+    false_accept_rate: Annotated[
+        float, typer.Option(help="Share of strangers' walks that may be taken for somebody enrolled.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals' resampling.")] = 0,
+    allow_few: Annotated[
+        bool, typer.Option("--allow-few", help="Accept a rate that so few people cannot support.")
+    ] = False,
+    engine: EngineOption = "auto",
+    threads: ThreadsOption = None,
+    json: Json = False,
+) -> None:
+    """Set the distance beyond which a walk is nobody's, by the false-accept rate that you can bear."""
+    from gaitedge.people.recognizer import Recognizer
+
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    with progress_bar("embedding") as progress:
+        point = recognizer.set_operating_point(
+            source, false_accept_rate, seed=seed, allow_few=allow_few, progress=progress
+        )
+    if json:
+        print_json({"gallery": gallery, **point.details()})
+        return
+    say(
+        f"threshold {point.distance:.4f} set in {gallery}, for {point.gallery_subjects} people and "
+        f"{point.gallery_sequences} walks enrolled"
+    )
+    rates = {"false accept": point.false_accept, "false reject": point.false_reject}
+    rows = [
+        [
+            name,
+            f"{100 * rate.rate:.2f}%",
+            f"{100 * rate.low:.2f} to {100 * rate.high:.2f}%",
+            rate.count,
+            rate.probes,
+            rate.subjects,
+        ]
+        for name, rate in rates.items()
+        if rate is not None
+    ]
+    title = f"Operating point, wished false-accept rate {100 * point.wished:g}%"
+    table(title, ["", "rate", f"{100 * point.confidence:g}% interval", "walks", "of", "people"], rows)
+    notes = []
+    if point.left_out:
+        notes.append(f"{point.left_out} of the strangers are enrolled and were left out for their own walks")
+    if point.misidentified:
+        notes.append(f"{point.misidentified} of the false rejects were named as somebody else")
+    if point.false_reject is None:
+        notes.append("no other walk of anybody enrolled: nothing is known of false rejects")
+    if notes:
+        say("; ".join(notes))
 
 
 def _one(walk: Identified) -> None:
@@ -113,7 +184,9 @@ def _one(walk: Identified) -> None:
     best = found.matches[0]
     limit = "no threshold set" if found.threshold is None else f"threshold {found.threshold:.4f}"
     name = "unknown" if found.unknown else best.subject
-    say(f"{name}  distance {best.distance:.4f}, {limit}; {walk.frames} frames of {walk.source}")
+    margin = _margin(walk)
+    ahead = "nobody else enrolled" if margin is None else f"margin {margin}"
+    say(f"{name}  distance {best.distance:.4f}, {ahead}, {limit}; {walk.frames} frames of {walk.source}")
     rows = [
         [rank, match.subject, f"{match.distance:.4f}", match.condition, match.view]
         for rank, match in enumerate(found.matches, 1)
@@ -121,65 +194,6 @@ def _one(walk: Identified) -> None:
     table("Nearest", ["rank", "subject", "distance", "condition", "view"], rows)
 
 
-gallery = typer.Typer(
-    cls=Group, help="List, remove, export and count what a gallery holds.", no_args_is_help=True
-)
-
-
-@gallery.command("list")
-def list_(path: GalleryArgument, json: Json = False) -> None:
-    """List the people of a gallery and how many walks of each it holds."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        subjects = opened.subjects()
-    if json:
-        print_json(subjects)
-    else:
-        table(str(path), ["subject", "walks"], list(subjects.items()))
-
-
-@gallery.command()
-def remove(path: GalleryArgument, subject: str, json: Json = False) -> None:
-    """Remove a person and all his or her walks."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        walks = opened.remove(subject)
-    if json:
-        print_json({"subject": subject, "removed": walks})
-    else:
-        say(f"removed {subject} with {walks} {'walk' if walks == 1 else 'walks'}")
-
-
-@gallery.command("export")
-def export_(path: GalleryArgument, out: Annotated[Path, typer.Argument(help="An .npz file.")]) -> None:
-    """Write everything that a gallery holds to an .npz file that NumPy reads without pickle."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        opened.export(out)
-    say(f"wrote {out}")
-
-
-@gallery.command()
-def stats(path: GalleryArgument, json: Json = False) -> None:
-    """Count what a gallery holds."""
-    from gaitedge.people.gallery import Gallery
-
-    with Gallery.open(path) as opened:
-        found = opened.stats()
-    if json:
-        print_json(found)
-        return
-    rows: list[list[object]] = [
-        ["people", found.subjects],
-        ["walks", found.sequences],
-        *([f"walks, {name}", count] for name, count in found.by_condition.items()),
-        *([f"walks at view {name}", count] for name, count in found.by_view.items()),
-        ["threshold", None if found.threshold is None else f"{found.threshold:.4f}"],
-        ["model", found.fingerprint[:12]],
-        ["created", found.created],
-        ["bytes", f"{found.size:,}"],
-    ]
-    table(str(path), ["", "value"], rows)
+def _margin(walk: Identified) -> str | None:
+    margin = walk.identification.margin
+    return None if margin is None else f"{margin:.4f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from gaitedge.errors import GalleryError, InputError
 from gaitedge.files import printable
 
-__all__ = ["Enrolment", "Record", "check_enrolment", "normal_name"]
+__all__ = ["Enrolment", "Record", "check_enrolment", "normal_name", "utc_now"]
 
 NAME_LENGTH = 200  # characters
 
@@ -79,6 +80,11 @@ def check_enrolment(enrolment: Enrolment, parts: int, dim: int) -> Enrolment:
 def normal_name(text: str) -> str:
     """The one spelling of a name: "é" as one character or as "e" and an accent is the same person."""
     return unicodedata.normalize("NFC", text)
+
+
+def utc_now() -> str:
+    """The machine's clock as a gallery keeps it: UTC, ISO 8601, whole seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _name(what: str, text: str) -> str:

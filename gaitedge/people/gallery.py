@@ -2,200 +2,99 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import difflib
+import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.errors import GalleryError, InputError
-from gaitedge.files import atomic_write
-from gaitedge.people.enrolment import Enrolment, Record, check_enrolment, normal_name
-from gaitedge.people.gallery_file import check_format, connect, make_schema, sqlite_errors, transaction
+from gaitedge.people import audit
+from gaitedge.people import gallery_rows as rows
+from gaitedge.people.encryption import Cipher
+from gaitedge.people.enrolment import Enrolment, Record, check_enrolment, normal_name, utc_now
+from gaitedge.people.gallery_session import GallerySession
+from gaitedge.people.stats import Stats, count
+from gaitedge.people.transfer import Exported, read_export, write_export
 
-__all__ = ["Enrolment", "Gallery", "Record", "Stats"]
-
-_RECORDS = """
-SELECT sequences.id, name, enrolled_at, condition, view, frames, source, {more}
-FROM sequences JOIN subjects ON subjects.id = sequences.subject ORDER BY sequences.id
-"""
+__all__ = ["Enrolment", "Gallery", "Imported", "Record", "Stats", "import_file"]
 
 
 @dataclass(frozen=True)
-class Stats:
-    """What a gallery holds."""
+class Imported:
+    """What became of a file's walks."""
 
-    subjects: int
-    sequences: int
-    by_condition: dict[str, int]
-    """Condition -> sequences; those enrolled without one are counted under "not given"."""
-    by_view: dict[str, int]
-    """View -> sequences; likewise."""
-    created: str
-    """UTC, ISO 8601."""
-    size: int
-    """Of the file, in bytes."""
-    fingerprint: str
-    """The model that made the embeddings (`gaitedge.weights.fingerprint`)."""
-    parts: int
-    dim: int
-    threshold: float | None
+    added: int
+    skipped: int
+    """Walks that the gallery held already: the same subject's, with the same embedding bit by bit."""
 
 
-class Gallery:
+class Gallery(GallerySession):
     """A gallery file, open for reading and writing; a context manager.
 
     Made by Gallery.create, open or open_or_create; an object belongs to the thread that made it.
-    Every change is one transaction: whole and on the disk, or not there at all. Processes that write
-    at once wait for each other, up to 30 s. Every method raises GalleryError where the file is damaged
-    and MachineError where the disk is full, the file is read-only or stays locked.
+    Every change is one transaction: whole and on the disk, or not there at all, with a line in the audit
+    table. Processes that write at once wait for each other, up to 30 s; readers are neither waited for nor
+    do they wait (`stats().journal` says where they do). Every method raises GalleryError where the file is
+    damaged and MachineError where the disk is full, the file is read-only or stays locked.
     """
 
-    # Nothing here may open the file but SQLite: closing a second descriptor of it in this process
-    # would drop SQLite's POSIX locks.
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        """For the class methods below, which see to the format and to errors."""
-        self.path = path
-        self._db = connection
-        self._cache: tuple[tuple[int, int], NDArray[np.float32], list[Record]] | None = None
-        meta = dict(connection.execute("SELECT key, value FROM meta"))
-        fingerprint, created = meta.get("fingerprint"), meta.get("created")
-        parts, dim = meta.get("parts"), meta.get("dim")
-        if not (isinstance(fingerprint, str) and isinstance(created, str)):
-            raise GalleryError(f"{path} is a damaged gallery: it does not say which model it belongs to")
-        if not (isinstance(parts, int) and isinstance(dim, int) and parts >= 1 and dim >= 1):
-            raise GalleryError(f"{path} is a damaged gallery: its embeddings are [{parts!r}, {dim!r}]")
-        self.fingerprint, self.created, self.parts, self.dim = fingerprint, created, parts, dim
-
-    @classmethod
-    def create(cls, path: Path, fingerprint: str, parts: int, dim: int) -> Gallery:
-        """Make an empty gallery for the embeddings [parts, dim] of one model.
-
-        Raises GalleryError where anything but an empty file stands at `path` already.
-        """
-        path = Path(path)
-        if path.exists() and not _is_empty(path):
-            raise GalleryError(f"{path} exists already; remove it first or choose another name")
-        if not fingerprint or parts < 1 or dim < 1:
-            raise GalleryError(f"no gallery for model {fingerprint!r} with embeddings [{parts}, {dim}]")
-        if not path.parent.is_dir():
-            raise GalleryError(f"no folder {path.parent} to make the gallery {path.name} in")
-        meta: dict[str, str | int] = {
-            "fingerprint": fingerprint,
-            "parts": parts,
-            "dim": dim,
-            "created": _now(),
-        }
-        with sqlite_errors(path), contextlib.closing(connect(path, "rwc")) as connection:
-            if not make_schema(connection, meta):
-                raise GalleryError(f"{path} was made by another process just now")
-        return cls.open(path)
-
-    @classmethod
-    def open(cls, path: Path, fingerprint: str | None = None) -> Gallery:
-        """Open a gallery that exists.
-
-        fingerprint: of the model about to be used; a gallery of another model is refused. Raises
-        GalleryError where the file is missing, no gallery, damaged, or of a newer GaitEdge.
-        """
-        path = Path(path)
-        if not path.exists():
-            raise GalleryError(f"no gallery at {path}; enrolling somebody makes one")
-        if not path.is_file():
-            raise GalleryError(f"{path} is not a file, so no gallery")
-        if _is_empty(path):
-            raise GalleryError(f"{path} is empty: nobody was enrolled; enrolling somebody makes it a gallery")
-        with sqlite_errors(path), contextlib.ExitStack() as on_error:
-            connection = connect(path, "rw")
-            on_error.callback(connection.close)
-            check_format(path, connection)
-            gallery = cls(path, connection)
-            if fingerprint is not None and fingerprint != gallery.fingerprint:
-                raise GalleryError(
-                    f"{path} holds embeddings of model {gallery.fingerprint[:12]}, not of "
-                    f"{fingerprint[:12]}, and distances between two models mean nothing: use the model "
-                    "that it was made with, or enrol again into a new gallery"
-                )
-            on_error.pop_all()
-        return gallery
-
-    @classmethod
-    def open_or_create(cls, path: Path, fingerprint: str, parts: int, dim: int) -> Gallery:
-        """Open the gallery of this model, or make it where there is none or an empty file.
-
-        Raises GalleryError as `open` and `create` do, and where its embeddings are not [parts, dim].
-        """
-        path = Path(path)
-        try:
-            gallery = cls.open(path, fingerprint)
-        except GalleryError:
-            # Opening undoes a creation that was killed, so that the file can be empty only now.
-            if path.exists() and not _is_empty(path):
-                raise
-            try:
-                gallery = cls.create(path, fingerprint, parts, dim)
-            except GalleryError:
-                if not path.exists() or _is_empty(path):
-                    raise
-                gallery = cls.open(path, fingerprint)  # another process was first
-        if (gallery.parts, gallery.dim) != (parts, dim):
-            gallery.close()
-            found = [gallery.parts, gallery.dim]
-            raise GalleryError(f"{path} holds embeddings {found}, not {[parts, dim]}")
-        return gallery
+    _cache: tuple[tuple[sqlite3.Connection, int, int], NDArray[np.float32], list[Record]] | None = None
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
-        self._db.close()
+        super().close()
         self._cache = None
-
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def threshold(self) -> float | None:
-        """The distance beyond which a walk's best match is nobody known; None until it is set."""
-        with sqlite_errors(self.path):
-            row = self._db.execute("SELECT value FROM meta WHERE key = 'threshold'").fetchone()
-        if row is None:
-            return None
-        if not isinstance(row[0], float):
-            raise GalleryError(f"{self.path} is a damaged gallery: its threshold is {row[0]!r}")
-        return row[0]
+        """The distance beyond which a walk's best match is nobody known; None until it is set.
+
+        Setting it forgets the operating point.
+        """
+        with self._reading():
+            value = self._meta("threshold")
+        if value is not None and not isinstance(value, float):
+            raise GalleryError(f"{self.path} is a damaged gallery: its threshold is {value!r}")
+        return value
 
     @threshold.setter
     def threshold(self, value: float | None) -> None:
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise InputError(f"a threshold is a distance of 0 or more, not {value}")
-        with sqlite_errors(self.path), transaction(self._db):
-            self._db.execute("DELETE FROM meta WHERE key = 'threshold'")
-            if value is not None:
-                self._db.execute("INSERT INTO meta VALUES ('threshold', ?)", (float(value),))
+        self._set_threshold(value, None)
 
-    @contextlib.contextmanager
-    def all_or_nothing(self) -> Iterator[None]:
-        """All the changes that are made inside are made together at its end, or none of them is."""
+    @property
+    def operating_point(self) -> dict[str, Any] | None:
+        """What set_operating_point was told of the threshold; None where only the threshold was set."""
+        with self._reading():
+            text = self._meta("operating_point")
+        if text is None:
+            return None
         try:
-            with sqlite_errors(self.path), transaction(self._db):
-                yield
-        except BaseException:
-            self._cache = None  # may hold what is undone
-            raise
+            details = json.loads(text if isinstance(text, str) else "")
+        except ValueError:
+            details = None
+        if not isinstance(details, dict):
+            raise GalleryError(f"{self.path} is a damaged gallery: its operating point is {text!r}")
+        return details
+
+    def set_operating_point(self, distance: float, details: Mapping[str, Any]) -> None:
+        """Set the threshold to `distance` and keep, as JSON, how it was found, both or neither.
+
+        Raises InputError where the distance is none, or the details are no JSON.
+        """
+        try:
+            text = json.dumps(dict(details), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"an operating point's details must be JSON: {error}") from None
+        self._set_threshold(distance, text)
 
     def enroll(
         self,
@@ -217,31 +116,60 @@ class Gallery:
         embeddings keeps no other process waiting. Raises InputError where one of them is unfit.
         """
         checked = [check_enrolment(enrolment, self.parts, self.dim) for enrolment in enrolments]
-        with sqlite_errors(self.path), transaction(self._db):
-            return [self._insert(enrolment) for enrolment in checked]
+        with self._changing():
+            return rows.add(
+                self._db, self._cipher(), "enroll", [(enrolment, utc_now()) for enrolment in checked]
+            )
 
     def remove(self, subject: str) -> int:
         """Remove a subject with all its sequences and return how many those were.
 
-        Their bytes in the file are overwritten with zeros. Raises GalleryError, naming near
-        matches, where there is no such subject.
+        No byte of them stays in the file or its log, but for what `swept` says. Raises GalleryError, naming
+        near matches, where there is no such subject.
+        """
+        with self._changing():
+            number = self.subject_number(subject)
+            removed = rows.delete(self._db, "remove", {number: None})[number]
+            self._leave_unswept()
+        return removed
+
+    def expire(self, before: datetime, dry_run: bool = False) -> dict[str, int]:
+        """Remove every walk that was enrolled before a moment, and subjects of whom none is left.
+
+        before: with a time zone. Returns name -> how many; dry_run: without removing them.
+        """
+        if before.tzinfo is None:
+            raise InputError(f"{before} has no time zone")
+        moment = before.astimezone(timezone.utc).isoformat(timespec="seconds")
+        found = (
+            "SELECT name, subjects.id, count(*) FROM sequences "
+            "JOIN subjects ON subjects.id = sequences.subject "
+            "WHERE enrolled_at < ? GROUP BY name ORDER BY name"
+        )
+        with self._reading() if dry_run else self._changing():
+            old = self._db.execute(found, (moment,)).fetchall()
+            if old and not dry_run:
+                rows.delete(self._db, "expire", {number: moment for _, number, _ in old})
+                self._leave_unswept()
+        return {name: walks for name, _, walks in old}
+
+    def subject_number(self, subject: str) -> int:
+        """The number that stands for a subject in the audit table.
+
+        Raises GalleryError, naming near matches, where there is no such subject.
         """
         name = normal_name(subject)
-        with sqlite_errors(self.path), transaction(self._db):
-            names = [row[0] for row in self._db.execute("SELECT name FROM subjects ORDER BY name")]
-            if name not in names:
-                near = difflib.get_close_matches(name, names)
-                hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-                raise GalleryError(f"nobody called {name!r} in {self.path}{hint}")
-            removed = self._db.execute(
-                "DELETE FROM sequences WHERE subject = (SELECT id FROM subjects WHERE name = ?)", (name,)
-            ).rowcount
-            self._db.execute("DELETE FROM subjects WHERE name = ?", (name,))
-        return removed
+        with self._reading():
+            numbers: dict[str, int] = dict(self._db.execute("SELECT name, id FROM subjects ORDER BY name"))
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise GalleryError(f"nobody called {name!r} in {self.path}{hint}")
+        return numbers[name]
 
     def subjects(self) -> dict[str, int]:
         """Name -> how many sequences are enrolled, in order of name."""
-        with sqlite_errors(self.path):
+        with self._reading():
             return dict(
                 self._db.execute(
                     "SELECT name, count(*) FROM sequences JOIN subjects ON subjects.id = sequences.subject "
@@ -251,28 +179,35 @@ class Gallery:
 
     def records(self) -> list[Record]:
         """Every enrolled walk without its embedding, in order of enrolment."""
-        with sqlite_errors(self.path):
-            return [Record(*row[:-1]) for row in self._db.execute(_RECORDS.format(more="NULL"))]
+        with self._reading():
+            return rows.select_records(self._db)
+
+    def audit(self) -> list[audit.Entry]:
+        """Every change of the gallery, oldest first."""
+        with self._reading():
+            return audit.entries(self._db)
 
     def stats(self) -> Stats:
         """Count what the gallery holds."""
-        records = self.records()
-        with sqlite_errors(self.path):
-            size = self._db.execute(
-                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-            ).fetchone()[0]
-        return Stats(
-            subjects=len({record.subject for record in records}),
-            sequences=len(records),
-            by_condition=_count(record.condition for record in records),
-            by_view=_count(record.view for record in records),
-            created=self.created,
-            size=size,
-            fingerprint=self.fingerprint,
-            parts=self.parts,
-            dim=self.dim,
-            threshold=self.threshold,
-        )
+        with self._reading():
+            records = self.records()
+            return Stats(
+                subjects=len({record.subject for record in records}),
+                sequences=len(records),
+                by_condition=count(record.condition for record in records),
+                by_view=count(record.view for record in records),
+                created=self.created,
+                size=self._db.execute(
+                    "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+                ).fetchone()[0],
+                fingerprint=self.fingerprint,
+                parts=self.parts,
+                dim=self.dim,
+                threshold=self.threshold,
+                operating_point=self.operating_point,
+                encrypted=self.encrypted,
+                journal=self._db.execute("PRAGMA journal_mode").fetchone()[0],
+            )
 
     def embeddings(self) -> tuple[NDArray[np.float32], list[Record]]:
         """Every embedding [n, parts, dim] and, in the same order, its record.
@@ -280,78 +215,144 @@ class Gallery:
         The array is read-only and kept until this or another process changes the gallery, so that
         identifying walk after walk reads the file once.
         """
-        with sqlite_errors(self.path), transaction(self._db, "DEFERRED"):
-            count = self._db.execute("SELECT count(*) FROM sequences").fetchone()[0]
-            version = (self._db.execute("PRAGMA data_version").fetchone()[0], self._db.total_changes)
+        with self._reading():
+            number = self._db.execute("SELECT count(*) FROM sequences").fetchone()[0]
+            version = (
+                self._db,
+                self._db.execute("PRAGMA data_version").fetchone()[0],
+                self._db.total_changes,
+            )
             if self._cache is not None and self._cache[0] == version:
                 return self._cache[1], list(self._cache[2])
             self._cache = None  # before the allocation: both would be twice the memory
-            embeddings = np.empty((count, self.parts, self.dim), np.float32)
-            records = []
-            for index, row in enumerate(self._db.execute(_RECORDS.format(more="embedding"))):
-                if (
-                    index >= count
-                    or not isinstance(row[-1], bytes)
-                    or len(row[-1]) != embeddings[index].nbytes
-                ):
-                    raise GalleryError(f"{self.path} is damaged: sequence {row[0]} is no embedding")
-                embeddings[index] = np.frombuffer(row[-1], "<f4").reshape(self.parts, self.dim)
-                if not np.isfinite(embeddings[index]).all():
-                    raise GalleryError(f"{self.path} is damaged: sequence {row[0]} is not finite")
-                records.append(Record(*row[:-1]))
-        if len(records) != count:
-            raise GalleryError(f"{self.path} is damaged: {count - len(records)} sequences belong to nobody")
+            embeddings = np.empty((number, self.parts, self.dim), np.float32)
+            records: list[Record] = []
+            for record, plain in self._walks():
+                if len(records) < number:
+                    embeddings[len(records)] = np.frombuffer(plain, "<f4").reshape(self.parts, self.dim)
+                    if not np.isfinite(embeddings[len(records)]).all():
+                        raise GalleryError(f"{self.path} is damaged: sequence {record.id} is not finite")
+                records.append(record)
+        if len(records) != number:
+            raise GalleryError(f"{self.path} is damaged: {number - len(records)} sequences belong to nobody")
         embeddings.setflags(write=False)
-        self._cache = (version, embeddings, records)
+        if not self._db.in_transaction:  # what is not committed may be undone
+            self._cache = (version, embeddings, records)
         return embeddings, list(records)
 
-    def export(self, path: Path) -> None:
+    def export(self, path: Path, plain: bool = False) -> None:
         """Write everything to a .npz for `numpy.load(path, allow_pickle=False)`, whole or not at all.
 
         Arrays: `embeddings` float32 [n, parts, dim]; `subjects` [n], text; `metadata`, one JSON text with
-        the gallery's fingerprint, parts, dim, threshold and creation, and under "sequences" its records.
+        the gallery's fingerprint, parts, dim, threshold, operating point and creation, under "sequences" its
+        records, and under "sha256" the checksum of all that. The file is not encrypted: of an encrypted
+        gallery it is written only with `plain`, and GalleryError raised without.
         """
         path = Path(path)
         if path.exists() and path.samefile(self.path):
             raise GalleryError(f"{path} is the gallery itself; export to another file")
-        embeddings, records = self.embeddings()
-        metadata = {
-            "fingerprint": self.fingerprint,
-            "parts": self.parts,
-            "dim": self.dim,
-            "threshold": self.threshold,
-            "created": self.created,
-            "sequences": [dataclasses.asdict(record) for record in records],
-        }
-        with atomic_write(path) as file:
-            np.savez(
-                file,
-                embeddings=embeddings,
-                subjects=np.array([record.subject for record in records], dtype=np.str_),
-                metadata=np.array(json.dumps(metadata, ensure_ascii=False)),
+        with self._reading():
+            if self.encrypted and not plain:
+                raise GalleryError(f"{self.path} is encrypted and an export is not: say --plain to write one")
+            embeddings, records = self.embeddings()
+            about = {
+                "fingerprint": self.fingerprint,
+                "parts": self.parts,
+                "dim": self.dim,
+                "threshold": self.threshold,
+                "operating_point": self.operating_point,
+                "created": self.created,
+            }
+        checksum = write_export(path, about, embeddings, records)
+        if self._db.frozen is None:  # who can only read can copy the file as well, and leaves no trace either
+            with self._changing():
+                audit.append(self._db, "export", sequences=len(records), details=f"sha256 {checksum}")
+
+    def merge(self, exported: Exported) -> Imported:
+        """Add the walks of an exported gallery, all in one transaction, but for those that are here already.
+
+        They keep the time of their enrolment. The threshold stays what it is here. Raises GalleryError where
+        they are another model's.
+        """
+        theirs, ours = exported.fingerprint, self.fingerprint
+        if theirs != ours or (exported.parts, exported.dim) != (self.parts, self.dim):
+            raise GalleryError(
+                f"the exported embeddings are of model {theirs[:12]}, {self.path} is of {ours[:12]}: "
+                "import them into a gallery of their own model"
             )
+        with self._changing():
+            here = {(record.subject, hashlib.sha256(plain).digest()) for record, plain in self._walks()}
+            new = [
+                (walk, enrolled_at)
+                for walk, enrolled_at in exported.walks
+                if (walk.subject, hashlib.sha256(rows.raw(walk)).digest()) not in here
+            ]
+            rows.add(self._db, self._cipher(), "import", new, f"sha256 {exported.checksum}")
+        return Imported(len(new), len(exported.walks) - len(new))
 
-    def _insert(self, new: Enrolment) -> int:
-        self._db.execute("INSERT OR IGNORE INTO subjects (name) VALUES (?)", (new.subject,))
-        blob = new.embedding.astype("<f4", copy=False).tobytes()
-        number = self._db.execute(
-            "INSERT INTO sequences (subject, enrolled_at, condition, view, frames, source, embedding) "
-            "SELECT id, ?, ?, ?, ?, ?, ? FROM subjects WHERE name = ?",
-            (_now(), new.condition, new.view, new.frames, new.source, blob, new.subject),
-        ).lastrowid
-        if number is None:
-            raise sqlite3.InternalError("an insertion gave no number")
-        return number
+    def encrypt(self, key: bytes) -> None:
+        """Encrypt every embedding, in one transaction; nothing of the plain ones stays in the file.
+
+        Raises GalleryError where it is encrypted already.
+        """
+        cipher = Cipher(key, self.fingerprint)
+        with self._changing():
+            if self.encrypted:
+                raise GalleryError(
+                    f"{self.path} is encrypted already; decrypt it first to give it another key"
+                )
+            self._recode("encrypt", None, cipher)
+            self._db.execute("INSERT INTO meta VALUES ('key_check', ?)", (cipher.make_check(),))
+        self._key = key
+
+    def decrypt(self) -> None:
+        """Turn it back into a gallery without a key, in one transaction.
+
+        Raises GalleryError where it is not encrypted, or was opened without its key.
+        """
+        with self._changing():
+            cipher = self._cipher()
+            if cipher is None:
+                raise GalleryError(f"{self.path} is not encrypted")
+            self._recode("decrypt", cipher, None)
+            self._db.execute("DELETE FROM meta WHERE key = 'key_check'")
+        self._key = None
+
+    def _walks(self) -> Iterator[tuple[Record, bytes]]:
+        return rows.plain(self._db, self._cipher(), 4 * self.parts * self.dim, self.path)
+
+    def _recode(self, action: str, old: Cipher | None, new: Cipher | None) -> None:
+        walks = rows.recode(self._db, old, new, 4 * self.parts * self.dim, self.path)
+        audit.append(self._db, action, sequences=walks)
+        self._leave_unswept()
+
+    def _set_threshold(self, value: float | None, details: str | None) -> None:
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise InputError(f"a threshold is a distance of 0 or more, not {value}")
+        with self._changing():
+            self._db.execute("DELETE FROM meta WHERE key IN ('threshold', 'operating_point')")
+            if value is not None:
+                self._db.execute("INSERT INTO meta VALUES ('threshold', ?)", (float(value),))
+            if details is not None:
+                self._db.execute("INSERT INTO meta VALUES ('operating_point', ?)", (details,))
+            audit.append(self._db, "threshold", details="none" if value is None else f"{float(value)}")
 
 
-def _count(values: Iterable[str | None]) -> dict[str, int]:
-    named = ["not given" if value is None else value for value in values]
-    return {value: named.count(value) for value in sorted(set(named))}
+def import_file(path: Path, file: Path, key: bytes | None = None) -> Imported:
+    """Import what Gallery.export wrote into the gallery at `path`; where there is none, it is made.
 
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == 0
+    A gallery made so takes the threshold over; one that is there keeps its own. Raises GalleryError as
+    gaitedge.people.transfer.read_export and Gallery.merge do, before anything is changed.
+    """
+    path, exported = Path(path), read_export(Path(file))
+    anew = not path.exists()
+    with (
+        Gallery.open_or_create(path, exported.fingerprint, exported.parts, exported.dim, key) as gallery,
+        gallery.all_or_nothing(),
+    ):
+        imported = gallery.merge(exported)
+        if anew and exported.operating_point is not None and exported.threshold is not None:
+            gallery.set_operating_point(exported.threshold, exported.operating_point)
+        elif anew and exported.threshold is not None:
+            gallery.threshold = exported.threshold
+    return imported

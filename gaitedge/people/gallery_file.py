@@ -1,29 +1,27 @@
-"""The gallery's file: its schema, opening it, transactions, and SQLite's errors in one clear line.
-
-The rollback journal (journal_mode=DELETE, synchronous=EXTRA) rather than the write-ahead log,
-because a gallery lives on cheap SD cards and network drives. The log needs memory that every
-process shares, which a network drive does not give; and the newest embeddings would stand in a
-second file, which is lost by whoever copies only the first. With the rollback journal the file
-alone is the gallery whenever nobody writes, a commit is on the disk before it returns, and what a
-kill or a power cut leaves behind is undone by the next process that opens the file.
-"""
+"""The gallery's file: its schema, how an empty one is made, what is checked in one that exists."""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-import time
-from collections.abc import Iterator
+import os
 from pathlib import Path
-from typing import Any, Literal
 
-from gaitedge.errors import GalleryError, MachineError
+from gaitedge.errors import GalleryError
+from gaitedge.people import audit
+from gaitedge.people.database import (
+    Connection,
+    connect,
+    is_unfinished,
+    open_file,
+    sqlite_errors,
+    transaction,
+)
 
-__all__ = ["check_format", "connect", "make_schema", "sqlite_errors", "transaction"]
+__all__ = ["is_empty", "make_file", "open_gallery_file", "upgrade"]
 
 APPLICATION_ID = 0x47414954  # "GAIT", at byte 68 of the file
-SCHEMA_VERSION = 1
-WAIT = 30.0  # seconds that a process waits for another one's transaction
+SCHEMA_VERSION = 2
+"""1: galleries before the audit table. 2: with it; an embedding may be encrypted."""
 
 # The embedding comes last: a row's other columns are then read without its overflow pages.
 # AUTOINCREMENT: the number of a removed sequence is not given to another one.
@@ -41,79 +39,64 @@ _SCHEMA = (
         embedding BLOB NOT NULL
     )""",
     "CREATE INDEX sequences_of_subject ON sequences (subject)",
+    *audit.SCHEMA,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
-# SQLite's result codes have no attribute before Python 3.11: its messages are matched, in lower case.
-_DAMAGED = (
-    "not a database",
-    "malformed",
-    "no such table",
-    "no such column",
-    "unsupported file format",
-    "could not decode",
-)
-_MACHINE = {
-    "disk is full": "the disk is full; the gallery is as it was before",
-    "is locked": f"another process kept it locked for {WAIT:.0f} s; try again",
-    "readonly": "it is read-only, or its folder is: writing needs both",
-    "unable to open": "it cannot be opened: check the permissions of the file and of its folder",
-    "disk i/o error": "the disk failed to read or write; the gallery is as the last complete change left it",
-}
 
+def make_file(path: Path, meta: dict[str, str | int | bytes]) -> bool:
+    """Make an empty gallery that only this user may read and write, whole or not at all.
 
-class _Connection(sqlite3.Connection):
-    """Waits for another process's transaction here and not in SQLite, where Ctrl-C would wait as well."""
-
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        end = time.monotonic() + WAIT
-        while True:
-            try:
-                return super().execute(*arguments)
-            except sqlite3.OperationalError as error:
-                if "is locked" not in str(error) or time.monotonic() > end:
-                    raise
-            time.sleep(0.02)
-
-
-def connect(path: Path, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
-    """Open `path`; "rwc" makes an empty file where there is none, "rw" never does.
-
-    A file that the system lets nobody write is opened for reading.
+    `path` is free or an empty file. False where it is not empty any more: another process was first.
+    It keeps a rollback journal until it is opened again, so that the file alone is the gallery and can be
+    given its name by a link once somebody is enrolled in it.
     """
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=0.1,  # of the whole WAIT
-        isolation_level=None,
-        factory=_Connection,
-    )
-    for setting in (
-        "synchronous = EXTRA",
-        "foreign_keys = ON",
-        "secure_delete = ON",  # whoever is removed is gone from the file's free pages too
-        "trusted_schema = OFF",
-    ):
-        connection.execute(f"PRAGMA {setting}")
-    return connection
-
-
-def make_schema(connection: sqlite3.Connection, meta: dict[str, str | int]) -> bool:
-    """Turn an empty file into an empty gallery, whole or not at all.
-
-    False where it is not empty any more: another process was first.
-    """
-    with transaction(connection):
+    _make_private(path)
+    with sqlite_errors(path), contextlib.closing(connect(path, "rwc")) as connection, transaction(connection):
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return False
         for statement in _SCHEMA:
             connection.execute(statement)
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        audit.append(connection, "create")
         return True
 
 
-def check_format(path: Path, connection: sqlite3.Connection) -> None:
+def open_gallery_file(path: Path) -> Connection:
+    """Open a gallery that exists and check its format.
+
+    Raises GalleryError where the file is missing, no gallery, damaged, or of a newer GaitEdge.
+    """
+    if not path.exists():
+        raise GalleryError(f"no gallery at {path}; enrolling somebody makes one")
+    if not path.is_file():
+        raise GalleryError(f"{path} is not a file, so no gallery")
+    if is_empty(path):
+        raise GalleryError(f"{path} is empty: nobody was enrolled; enrolling somebody makes it a gallery")
+    with sqlite_errors(path), contextlib.ExitStack() as on_error:
+        connection = open_file(path)
+        on_error.callback(connection.close)
+        _check_format(path, connection)
+        on_error.pop_all()
+    return connection
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring a gallery of an older version to this one, inside the transaction that is about to change it."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        for statement in audit.SCHEMA:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        audit.append(connection, "upgrade", details=f"version 1 to {SCHEMA_VERSION}")
+
+
+def is_empty(path: Path) -> bool:
+    """Whether it is a file without a byte."""
+    return path.is_file() and path.stat().st_size == 0
+
+
+def _check_format(path: Path, connection: Connection) -> None:
     """Raise GalleryError unless the file is a whole gallery of a version that this code reads."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
@@ -124,7 +107,7 @@ def check_format(path: Path, connection: sqlite3.Connection) -> None:
         size = connection.execute(
             "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
         ).fetchone()[0]
-        if path.stat().st_size < size:
+        if path.stat().st_size < size and not is_unfinished(path):  # else the rest may stand in the log
             raise GalleryError(f"{path} is damaged: it is cut off before its end; restore a copy of it")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
@@ -136,42 +119,12 @@ def check_format(path: Path, connection: sqlite3.Connection) -> None:
         raise GalleryError(f"{path} is a damaged gallery: version {version}")
 
 
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """All or nothing: committed at the end, rolled back on any exception, Ctrl-C included.
+def _make_private(path: Path) -> None:
+    """Make the empty file with mode 0600, whatever the umask; SQLite gives the same to its log and its index.
 
-    Inside another transaction it is a part of that one.
-    IMMEDIATE takes the write lock at once, waiting for it, so that no two writers can each hold
-    a read lock that the other one waits for. DEFERRED is a snapshot for reading.
+    What cannot be made is told by SQLite, which tries next.
     """
-    if connection.in_transaction:
-        yield
-        return
-    try:
-        connection.execute(f"BEGIN {kind}")
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite has rolled back by itself where the disk was full
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextlib.contextmanager
-def sqlite_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a file or a machine into GalleryError or MachineError.
-
-    Anything else that it says is a bug and passes.
-    """
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        message = str(error).lower()
-        for words, meaning in _MACHINE.items():
-            if words in message:
-                raise MachineError(f"{path}: {meaning}") from None
-        if any(words in message for words in _DAMAGED):
-            raise GalleryError(
-                f"{path} is damaged or no gallery (SQLite: {error}); restore a copy of it"
-            ) from None
-        raise
+    with contextlib.suppress(OSError):
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        path.chmod(0o600)  # nothing is in it yet; another user's file keeps its mode

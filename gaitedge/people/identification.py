@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.errors import GalleryError, InputError
-from gaitedge.people.gallery import Gallery
+from gaitedge.people.gallery import Gallery, Record
+from gaitedge.people.search import Index, build_index, nearest
 
 __all__ = ["Identification", "Match", "distances", "identify", "suggest_threshold"]
 
@@ -35,6 +37,8 @@ class Match:
     view: str | None
     sequence: int
     """Its number in the gallery."""
+    parts: tuple[float, ...] = ()
+    """The distance of each part, from the head down; their mean is the distance."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,12 @@ class Identification:
     unknown: bool
     """Whether even the nearest is beyond the threshold; never so without one."""
     threshold: float | None
+    margin: float | None = None
+    """By how much the next person is farther than the nearest; None where one alone is enrolled."""
+
+
+_indexes: weakref.WeakKeyDictionary[Gallery, tuple[weakref.ref[NDArray[np.float32]], Index]]
+_indexes = weakref.WeakKeyDictionary()  # of galleries that were searched, with the state that it is of
 
 
 def distances(probes: NDArray[np.float32], gallery: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -106,8 +116,9 @@ def identify(
     distance beyond which the walk is nobody's; the gallery's own where None. A person's distance is
     the smallest over his or her sequences: one walk with the probe's view and clothing is enough, and
     the others, which are far from it for their view's sake, do no harm. Of equal distances the one
-    enrolled first comes first. Raises GalleryError where nobody is enrolled, InputError where an
-    argument is unfit.
+    enrolled first comes first. A large gallery is summarised at the first probe, and again once it has
+    changed (`gaitedge.people.search`); the ranks are the same. Raises GalleryError where nobody is
+    enrolled, InputError where an argument is unfit.
     """
     if top < 1:
         raise InputError(f"top is the number of people to name, 1 or more, not {top}")
@@ -121,18 +132,23 @@ def identify(
     embeddings, records = gallery.embeddings()
     if not records:
         raise GalleryError(f"nobody is enrolled in {gallery.path}; enrol somebody first")
-    row = distances(probe[None], embeddings)[0]
-    nearest: dict[str, Match] = {}
-    for index in np.argsort(row, kind="stable"):
-        record = records[index]
-        if record.subject not in nearest:
-            nearest[record.subject] = Match(
-                record.subject, float(row[index]), record.condition, record.view, record.id
-            )
-            if len(nearest) == top:
-                break
-    matches = tuple(nearest.values())
-    return Identification(matches, threshold is not None and matches[0].distance > threshold, threshold)
+    found = nearest(embeddings, _index(gallery, embeddings, records), probe, max(top, 2))
+    matches = []
+    for one in found[:top]:
+        record, parts = records[one.row], tuple(one.parts.tolist())
+        matches.append(Match(record.subject, one.distance, record.condition, record.view, record.id, parts))
+    margin = found[1].distance - found[0].distance if len(found) > 1 else None
+    unknown = threshold is not None and found[0].distance > threshold
+    return Identification(tuple(matches), unknown, threshold, margin)
+
+
+def _index(gallery: Gallery, embeddings: NDArray[np.float32], records: Sequence[Record]) -> Index:
+    """The index of the gallery as it is now, from the last probe or new."""
+    state, index = _indexes.get(gallery, (None, None))
+    if index is None or state is None or state() is not embeddings:
+        index = build_index(embeddings, [record.subject for record in records])
+        _indexes[gallery] = weakref.ref(embeddings), index
+    return index
 
 
 def suggest_threshold(embeddings: NDArray[np.float32], subjects: Sequence[str]) -> float:

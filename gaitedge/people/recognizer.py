@@ -16,8 +16,10 @@ from gaitedge.data.sources import Source, open_sources
 from gaitedge.engines import embed_all, load
 from gaitedge.errors import GaitEdgeError, InputError
 from gaitedge.files import sync_folder, unfinished
+from gaitedge.people.explain import check_picture, explain
 from gaitedge.people.gallery import Enrolment, Gallery
 from gaitedge.people.identification import Identification, identify, suggest_threshold
+from gaitedge.people.threshold import OperatingPoint, check_support, find_operating_point
 
 __all__ = ["Identified", "Recognizer"]
 
@@ -118,15 +120,27 @@ class Recognizer:
         top: int = 5,
         threshold: float | None = None,
         progress: Callable[[int, int], None] | None = None,
+        explanation: Path | str | None = None,
     ) -> list[Identified]:
         """Name the people who walk in one or more sources, one result a walk.
 
         top: people to name at most; threshold: the distance beyond which a walk is nobody's, the
-        gallery's own where None.
+        gallery's own where None. explanation: a PNG to draw, which shows the parts' distances over a
+        silhouette (`gaitedge.people.explain`); for one walk. Raises InputError where there are more.
         """
+        if explanation is not None:
+            check_picture(Path(explanation))
         with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
             sources = _open(source)
+            if explanation is not None and len(sources) > 1:
+                raise InputError(
+                    f"an explanation is drawn of one walk, not of {len(sources)}; "
+                    f"choose one, such as {sources[0].description}"
+                )
             embeddings = self.embed([walk.silhouettes for walk in sources], progress)
+            if explanation is not None:
+                found = identify(gallery, embeddings[0], 2, threshold)
+                explain(sources[0].silhouettes, found, Path(explanation))
             return [
                 Identified(
                     walk.description,
@@ -138,6 +152,32 @@ class Recognizer:
                 )
                 for walk, embedding in zip(sources, embeddings, strict=True)
             ]
+
+    def set_operating_point(
+        self,
+        source: str | Path | Sequence[str | Path],
+        false_accept_rate: float = 0.01,
+        seed: int = 0,
+        allow_few: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> OperatingPoint:
+        """Set the gallery's threshold by a false-accept rate, and return what it costs.
+
+        source: a store's walks of many people, enrolled or not, such as will be identified. The other
+        arguments, and what is raised, as gaitedge.people.threshold.find_operating_point has them.
+        """
+        with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
+            walks = _open(source)
+            for walk in walks:  # all that can be refused before the slow part
+                _check_named(walk)
+            check_support(false_accept_rate, len({walk.subject for walk in walks}), allow_few)
+            enrolled, records = gallery.embeddings()
+            embeddings = self.embed([walk.silhouettes for walk in walks], progress)
+            point = find_operating_point(
+                embeddings, walks, enrolled, records, false_accept_rate, seed, allow_few
+            )
+            gallery.set_operating_point(point.distance, point.details())
+        return point
 
     def set_threshold(
         self,
@@ -155,8 +195,7 @@ class Recognizer:
             else:
                 walks = _open(source)
                 for walk in walks:
-                    if walk.subject is None:
-                        raise InputError(f"{walk.description} does not say who walks there; use a store")
+                    _check_named(walk)
                 subjects = [str(walk.subject) for walk in walks]
                 embeddings = self.embed([walk.silhouettes for walk in walks], progress)
             gallery.threshold = threshold = suggest_threshold(embeddings, subjects)
@@ -181,6 +220,11 @@ class Recognizer:
                         raise
         with Gallery.open_or_create(path, *model) as gallery:
             change(gallery)
+
+
+def _check_named(walk: Source) -> None:
+    if walk.subject is None:
+        raise InputError(f"{walk.description} does not say who walks there; use a store")
 
 
 def _named(gallery: Gallery) -> tuple[NDArray[np.float32], list[str]]:

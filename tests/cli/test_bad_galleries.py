@@ -23,7 +23,7 @@ GALLERIES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a text": (lambda path: written(path, b"people, people, people" * 100), "no gallery"),
     "half of it": (lambda path: written(path, path.read_bytes()[: path.stat().st_size // 2]), "damaged"),
     "another database": (lambda path: sql(path, "PRAGMA application_id = 7"), "another program's database"),
-    "a newer version": (lambda path: sql(path, "PRAGMA user_version = 2"), "of version 2"),
+    "a newer version": (lambda path: sql(path, "PRAGMA user_version = 3"), "of version 3"),
     "no table": (lambda path: sql(path, "DROP TABLE sequences"), "damaged"),
     "a cut embedding": (lambda path: sql(path, "UPDATE sequences SET embedding = x'00'"), "is no embedding"),
     "a folder": (a_folder, "is not a file"),

@@ -89,6 +89,9 @@ def test_subjects_and_stats(path: Path) -> None:
             parts=PARTS,
             dim=DIM,
             threshold=1.5,
+            operating_point=None,
+            encrypted=False,
+            journal="wal",
         )
         json.dumps(asdict(stats))
 
@@ -113,6 +116,34 @@ def test_a_threshold_is_a_distance(path: Path, value: float) -> None:
         with pytest.raises(InputError, match="a distance of 0 or more"):
             gallery.threshold = value
         assert gallery.threshold == 2.0
+
+
+POINT = {"distance": 1.25, "false_accept_rate": 0.01, "interval": [0.004, 0.02], "how": "store walks"}
+
+
+def test_an_operating_point_stays_with_its_threshold(path: Path) -> None:
+    with Gallery.open(path) as gallery:
+        assert gallery.operating_point is None
+        gallery.set_operating_point(1.25, POINT)
+    with Gallery.open(path) as gallery:
+        assert (gallery.threshold, gallery.operating_point) == (1.25, POINT)
+        assert gallery.stats().operating_point == POINT
+        gallery.threshold = 1.25  # by itself, even if the same
+        assert (gallery.threshold, gallery.operating_point) == (1.25, None)
+        gallery.set_operating_point(2.0, {})
+        gallery.threshold = None
+        assert (gallery.threshold, gallery.operating_point) == (None, None)
+
+
+@pytest.mark.parametrize("details", [{"rate": np.nan}, {"rate": np.float32(1)}, {"rate": b"1"}, {(1, 2): 3}])
+def test_an_operating_point_that_is_no_json_changes_nothing(path: Path, details: Any) -> None:
+    with Gallery.open(path) as gallery:
+        gallery.set_operating_point(1.25, POINT)
+        with pytest.raises(InputError, match="must be JSON"):
+            gallery.set_operating_point(2.0, details)
+        with pytest.raises(InputError, match="a distance of 0 or more"):
+            gallery.set_operating_point(-1.0, {})
+        assert (gallery.threshold, gallery.operating_point) == (1.25, POINT)
 
 
 def test_one_unfit_walk_keeps_all_of_them_out(path: Path) -> None:
@@ -314,9 +345,16 @@ def test_export(path: Path, tmp_path: Path) -> None:
         assert file["subjects"].tolist() == ["Ada", "Bob", "Ada"]
         metadata = json.loads(str(file["metadata"]))
     assert [Record(**record) for record in metadata.pop("sequences")] == records
+    assert len(metadata.pop("sha256")) == 64
     created = metadata.pop("created")
     assert datetime.fromisoformat(created).tzinfo is not None
-    assert metadata == {"fingerprint": MODEL, "parts": PARTS, "dim": DIM, "threshold": 0.25}
+    assert metadata == {
+        "fingerprint": MODEL,
+        "parts": PARTS,
+        "dim": DIM,
+        "threshold": 0.25,
+        "operating_point": None,
+    }
 
 
 def test_export_of_nobody(tmp_path: Path) -> None:
@@ -343,6 +381,7 @@ def test_an_export_that_fails_leaves_the_former_one(
 
 
 def test_export_does_not_overwrite_the_gallery(path: Path) -> None:
+    Gallery.open(path).close()
     before = path.read_bytes()
     with Gallery.open(path) as gallery, pytest.raises(GalleryError, match="is the gallery itself"):
         gallery.export(path.parent / "." / path.name)

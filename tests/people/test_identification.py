@@ -13,6 +13,7 @@ from gaitedge.errors import GalleryError, InputError
 from gaitedge.people import identification
 from gaitedge.people.gallery import Enrolment, Gallery
 from gaitedge.people.identification import Match, distances, identify, suggest_threshold
+from gaitedge.people.search import SMALL, Index, build_index
 
 Array = NDArray[np.float32]
 MODEL = "ab" * 32
@@ -152,10 +153,11 @@ def test_people_are_ranked_by_their_nearest_sequence(gallery: Gallery) -> None:
     with gallery:
         result = identify(gallery, at(0, 0))
     assert result.matches == (
-        Match("Ada", 3.0, "bg-01", "090", 3),
-        Match("Bob", 4.0, "nm-01", "090", 2),
-        Match("Eve", 5.0, None, None, 4),
+        Match("Ada", 3.0, "bg-01", "090", 3, (3.0,)),
+        Match("Bob", 4.0, "nm-01", "090", 2, (4.0,)),
+        Match("Eve", 5.0, None, None, 4, (5.0,)),
     )
+    assert result.margin == 1
     assert not result.unknown
     assert result.threshold is None
 
@@ -171,6 +173,66 @@ def test_a_tie_goes_to_whoever_was_enrolled_first(gallery: Gallery) -> None:
         gallery.enroll("Aaron", at(0, 4))
         names = [match.subject for match in identify(gallery, at(0, 4)).matches]
     assert names[:2] == ["Bob", "Aaron"]
+
+
+def test_the_margin_is_to_the_next_person_whoever_is_named(gallery: Gallery) -> None:
+    with gallery:
+        assert identify(gallery, at(0, 0), top=1).margin == 1
+        assert identify(gallery, at(3, 0), top=1).margin == 5.0  # Ada's other walk is no other person
+        for name in ("Bob", "Eve"):
+            gallery.remove(name)
+        assert identify(gallery, at(0, 0)).margin is None
+
+
+def test_the_parts_distances_are_those_of_the_nearest_sequence(tmp_path: Path) -> None:
+    walks = np.random.default_rng(10).standard_normal((4, 3, 8), dtype=np.float32)
+    with Gallery.create(tmp_path / "people", MODEL, 3, 8) as gallery:
+        gallery.enroll_many([Enrolment(name, walk) for name, walk in zip("AABB", walks, strict=True)])
+        for match in identify(gallery, 2 * walks[3]).matches:
+            difference = 2.0 * walks[3] - walks[match.sequence - 1]
+            assert match.parts == pytest.approx(np.sqrt((difference**2).sum(axis=1)))
+            assert match.distance == pytest.approx(np.mean(match.parts))
+
+
+def test_a_large_gallery_is_summarised_once_and_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks = np.random.default_rng(11).standard_normal((SMALL + 1, 2, 8), dtype=np.float32)
+    built = []
+
+    def build(embeddings: Array, subjects: list[str]) -> Index:
+        built.append(len(subjects))
+        return build_index(embeddings, subjects)
+
+    monkeypatch.setattr(identification, "build_index", build)
+    with Gallery.create(tmp_path / "people", MODEL, 2, 8) as gallery:
+        gallery.enroll_many([Enrolment(f"{number}", walk) for number, walk in enumerate(walks)])
+        for number in (3, 5, 7):
+            assert identify(gallery, walks[number]).matches[0].subject == f"{number}"
+        assert built == [SMALL + 1]
+        gallery.remove("5")
+        with Gallery.open(gallery.path) as other:
+            other.enroll("new", walks[5])
+        result = identify(gallery, walks[5])
+        assert (result.matches[0].subject, result.matches[0].distance) == ("new", 0)
+        assert built == [SMALL + 1, SMALL + 1]
+
+
+@pytest.mark.parametrize("count", [SMALL, SMALL + 1, 5 * SMALL])
+def test_ranks_are_those_of_all_distances(tmp_path: Path, count: int) -> None:
+    """On both sides of the size from which bounds are used."""
+    rng = np.random.default_rng(12)
+    walks = rng.standard_normal((count, 3, 4), dtype=np.float32)
+    names = [f"{number}" for number in rng.integers(0, count // 2, count)]
+    with Gallery.create(tmp_path / "people", MODEL, 3, 4) as gallery:
+        gallery.enroll_many(map(Enrolment, names, walks))
+        for probe in rng.standard_normal((5, 3, 4), dtype=np.float32):
+            row = stated(probe[None], walks)[0].astype(np.float32)
+            best: dict[str, float] = {}
+            for number in np.argsort(row, kind="stable"):
+                best.setdefault(names[number], float(row[number]))
+            found = identify(gallery, probe, top=20).matches
+            assert [(match.subject, match.distance) for match in found] == list(best.items())[:20]
 
 
 @pytest.mark.parametrize(("threshold", "unknown"), [(2.9, True), (3.0, False), (3.1, False), (0.0, True)])

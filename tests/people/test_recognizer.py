@@ -15,6 +15,7 @@ from gaitedge.export.exporter import export
 from gaitedge.people.gallery import Gallery
 from gaitedge.people.identification import distances
 from gaitedge.people.recognizer import Recognizer
+from gaitedge.people.threshold import OperatingPoint
 from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import save_weights
 
@@ -109,3 +110,66 @@ def test_another_model_s_gallery_is_refused_before_an_engine_is_built(
     other = Bundle.open(bundle(tmp_path, 1))
     with pytest.raises(GalleryError, match=other.fingerprint[:12]):
         Recognizer(other, tmp_path / "people.db", engine="no such engine")
+
+
+def test_an_explanation_is_drawn_of_one_walk(made: tuple[Path, Path], tmp_path: Path) -> None:
+    box, picture = Recognizer(made[0], tmp_path / "people.db"), tmp_path / "why.png"
+    box.enroll([f"{made[1]}:{subject}/nm-01/090" for subject in ("001", "002")])
+    for refused, words in (
+        (tmp_path / "why.gif", "PNG picture"),
+        (picture, "one walk, not of 2; choose one"),
+    ):
+        with pytest.raises(InputError, match=words):
+            box.identify(f"{made[1]}:001/nm-02", explanation=refused)
+    assert not picture.exists()
+    (plain,) = box.identify(f"{made[1]}:001/nm-02/090", top=1)
+    (walk,) = box.identify(f"{made[1]}:001/nm-02/090", top=1, explanation=picture)
+    assert walk == plain
+    assert len(walk.identification.matches) == 1
+    assert walk.identification.margin is not None
+    with Image.open(picture) as drawn:
+        two = drawn.width
+    box.identify(f"{made[1]}:003/nm-02/090", explanation=picture)  # replaces it
+    with Image.open(picture) as drawn:
+        assert drawn.width == two
+
+
+def test_the_operating_point_is_stored_with_what_it_costs(made: tuple[Path, Path], tmp_path: Path) -> None:
+    box = Recognizer(made[0], tmp_path / "people.db")
+    box.enroll([f"{made[1]}:{subject}/nm-01" for subject in ("001", "002")])
+    seen = []
+    point = box.set_operating_point(
+        f"{made[1]}:*/nm-02", 0.4, allow_few=True, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen[-1] == (6, 6)
+    assert (point.gallery_subjects, point.gallery_sequences, point.left_out) == (2, 4, 2)
+    assert (point.false_accept.probes, point.false_accept.subjects) == (6, 3)
+    assert point.false_accept.rate <= 0.4
+    assert point.false_reject is not None
+    assert point.false_reject.probes == 4
+    with Gallery.open(tmp_path / "people.db") as gallery:
+        assert gallery.threshold == point.distance
+        stored = gallery.operating_point
+    assert stored is not None
+    assert OperatingPoint.from_details(stored) == point
+    strangers = box.identify(f"{made[1]}:003/nm-02")
+    for walk in strangers:
+        nearest = walk.identification.matches[0].distance
+        assert walk.identification.unknown is (nearest > point.distance)
+
+
+def test_an_operating_point_that_cannot_be_changes_nothing(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Recognizer(made[0], tmp_path / "people.db")
+    box.enroll(f"{made[1]}:001/nm-01")
+    images = tmp_path / "images"
+    images.mkdir()
+    for number, frame in enumerate(Store(made[1])[0]):
+        Image.fromarray(np.asarray(frame)).save(images / f"{number}.png")
+    monkeypatch.setattr(box, "embed", None)  # it is refused before anything is embedded
+    for source, words in ((f"{made[1]}:*", "needs walks of 300 people"), (images, "does not say who walks")):
+        with pytest.raises(InputError, match=words):
+            box.set_operating_point(source)
+    with Gallery.open(tmp_path / "people.db") as gallery:
+        assert gallery.threshold is None
