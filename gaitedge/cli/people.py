@@ -16,6 +16,7 @@ from gaitedge.cli.console import (
     say,
     table,
 )
+from gaitedge.cli.gallery import KeyFileOption
 
 if TYPE_CHECKING:
     from gaitedge.people.recognizer import Identified
@@ -45,13 +46,15 @@ def enroll(
     ] = False,
     engine: EngineOption = "auto",
     threads: ThreadsOption = None,
+    key_file: KeyFileOption = None,
     json: Json = False,
 ) -> None:
     """Enrol a person's walks into a gallery; all walks of SOURCE or none."""
+    from gaitedge.people.encryption import find_key
     from gaitedge.people.gallery import Gallery
     from gaitedge.people.recognizer import Recognizer
 
-    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads, key=find_key(key_file))
     with progress_bar("embedding") as progress:
         done = recognizer.enroll(source, subject=id, progress=progress, set_threshold=set_threshold)
     threshold = None
@@ -84,12 +87,14 @@ def identify(
     ] = None,
     engine: EngineOption = "auto",
     threads: ThreadsOption = None,
+    key_file: KeyFileOption = None,
     json: Json = False,
 ) -> None:
     """Name the people who walk in SOURCE, nearest first, or say "unknown"."""
+    from gaitedge.people.encryption import find_key
     from gaitedge.people.recognizer import Recognizer
 
-    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads, key=find_key(key_file))
     with progress_bar("embedding") as progress:
         walks = recognizer.identify(
             source, top=top, threshold=threshold, progress=progress, explanation=explain
@@ -136,12 +141,14 @@ def threshold(
     ] = False,
     engine: EngineOption = "auto",
     threads: ThreadsOption = None,
+    key_file: KeyFileOption = None,
     json: Json = False,
 ) -> None:
     """Set the distance beyond which a walk is nobody's, by the false-accept rate that you can bear."""
+    from gaitedge.people.encryption import find_key
     from gaitedge.people.recognizer import Recognizer
 
-    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads)
+    recognizer = Recognizer(bundle, gallery, engine=engine, threads=threads, key=find_key(key_file))
     with progress_bar("embedding") as progress:
         point = recognizer.set_operating_point(
             source, false_accept_rate, seed=seed, allow_few=allow_few, progress=progress

@@ -49,8 +49,8 @@ def make_file(path: Path, meta: dict[str, str | int | bytes]) -> bool:
     """Make an empty gallery that only this user may read and write, whole or not at all.
 
     `path` is free or an empty file. False where it is not empty any more: another process was first.
-    It keeps a rollback journal until it is opened again, so that the file alone is the gallery and can be
-    given its name by a link once somebody is enrolled in it.
+    It keeps a rollback journal as long as its maker has it open, so that the file alone is the gallery, and
+    can be given its name by a link once somebody is enrolled in it.
     """
     _make_private(path)
     with sqlite_errors(path), contextlib.closing(connect(path, "rwc")) as connection, transaction(connection):

@@ -26,6 +26,9 @@ class GallerySession:
     # Nothing here may open the file but SQLite: closing a second descriptor of it in this process
     # would drop SQLite's POSIX locks.
 
+    _new = False
+    """Whether it was just made: without a log until it is closed."""
+
     def __init__(self, path: Path, connection: Connection, key: bytes | None) -> None:
         """For the class methods below, which see to the format and to errors."""
         self.path = path
@@ -66,7 +69,9 @@ class GallerySession:
             meta["key_check"] = Cipher(key, fingerprint).make_check()
         if not make_file(path, meta):
             raise GalleryError(f"{path} was made by another process just now")
-        return cls._open(path, fingerprint, key, log=False)
+        gallery = cls._open(path, fingerprint, key, log=False)
+        gallery._new = True
+        return gallery
 
     @classmethod
     def open(cls: type[_G], path: Path, fingerprint: str | None = None, key: bytes | None = None) -> _G:
@@ -129,6 +134,9 @@ class GallerySession:
 
     def close(self) -> None:
         """Close the file. Closing twice does no harm."""
+        if self._new:
+            self._new = False
+            use_log(self._db)
         self._db.close()
 
     def __enter__(self: _G) -> _G:

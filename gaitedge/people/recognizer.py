@@ -45,7 +45,8 @@ class Recognizer:
     """Enrols and identifies people by their walk, with one bundle's engine and one gallery file.
 
     bundle: a .gait file or one already opened; gallery: a file, made at the first enrolment;
-    engine, threads and precision as gaitedge.engines.load takes them. Raises BundleError,
+    engine, threads and precision as gaitedge.engines.load takes them; key: of an encrypted gallery, and a
+    new one is made with it (gaitedge.people.encryption.find_key). Raises BundleError,
     GalleryError or MachineError as opening these does.
     """
 
@@ -56,11 +57,12 @@ class Recognizer:
         engine: str = "auto",
         threads: int | None = None,
         precision: str | None = None,
+        key: bytes | None = None,
     ) -> None:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
-        self.gallery_path = Path(gallery)
+        self.gallery_path, self._key = Path(gallery), key
         if self.gallery_path.exists():  # refuse another model's gallery before an engine is built
-            Gallery.open(self.gallery_path, opened.fingerprint).close()
+            Gallery.open(self.gallery_path, opened.fingerprint, key).close()
         self.engine = load(opened, engine, threads=threads, precision=precision)
 
     def embed(
@@ -130,7 +132,7 @@ class Recognizer:
         """
         if explanation is not None:
             check_picture(Path(explanation))
-        with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
+        with Gallery.open(self.gallery_path, self.engine.fingerprint, self._key) as gallery:
             sources = _open(source)
             if explanation is not None and len(sources) > 1:
                 raise InputError(
@@ -166,7 +168,7 @@ class Recognizer:
         source: a store's walks of many people, enrolled or not, such as will be identified. The other
         arguments, and what is raised, as gaitedge.people.threshold.find_operating_point has them.
         """
-        with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
+        with Gallery.open(self.gallery_path, self.engine.fingerprint, self._key) as gallery:
             walks = _open(source)
             for walk in walks:  # all that can be refused before the slow part
                 _check_named(walk)
@@ -189,7 +191,7 @@ class Recognizer:
         source: walks of several people, enrolled or not, that differ from each other as the walks to
         be identified will differ from the enrolled ones; the gallery's own walks where None.
         """
-        with Gallery.open(self.gallery_path, self.engine.fingerprint) as gallery:
+        with Gallery.open(self.gallery_path, self.engine.fingerprint, self._key) as gallery:
             if source is None:
                 embeddings, subjects = _named(gallery)
             else:
@@ -208,7 +210,7 @@ class Recognizer:
         if not path.exists() and path.parent.is_dir():
             with unfinished(path) as part:
                 try:
-                    with Gallery.create(part, *model) as gallery:
+                    with Gallery.create(part, *model, self._key) as gallery:
                         change(gallery)
                     os.link(part, path)  # unlike a rename it never replaces another process's gallery
                     sync_folder(path.parent)
@@ -218,7 +220,7 @@ class Recognizer:
                 except OSError as error:
                     if not isinstance(error, FileExistsError) and error.errno not in _NO_LINKS:
                         raise
-        with Gallery.open_or_create(path, *model) as gallery:
+        with Gallery.open_or_create(path, *model, self._key) as gallery:
             change(gallery)
 
 

@@ -112,6 +112,18 @@ def test_another_model_s_gallery_is_refused_before_an_engine_is_built(
         Recognizer(other, tmp_path / "people.db", engine="no such engine")
 
 
+def test_a_key_makes_an_encrypted_gallery_and_opens_it(made: tuple[Path, Path], tmp_path: Path) -> None:
+    key = bytes(range(32))
+    box = Recognizer(made[0], tmp_path / "people.db", key=key)
+    box.enroll(f"{made[1]}:00*/nm-01/090", set_threshold=False)
+    box.enroll(f"{made[1]}:00*/nm-02/090", set_threshold=True)
+    found = box.identify(f"{made[1]}:002/nm-01/090")[0].identification.matches[0]
+    assert (found.subject, found.distance) == ("002", 0.0)
+    for other in (None, bytes(32)):
+        with pytest.raises(GalleryError, match="key"):
+            Recognizer(made[0], tmp_path / "people.db", key=other)
+
+
 def test_an_explanation_is_drawn_of_one_walk(made: tuple[Path, Path], tmp_path: Path) -> None:
     box, picture = Recognizer(made[0], tmp_path / "people.db"), tmp_path / "why.png"
     box.enroll([f"{made[1]}:{subject}/nm-01/090" for subject in ("001", "002")])
