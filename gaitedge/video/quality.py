@@ -1,0 +1,214 @@
+"""Which silhouettes are good enough, and which tracks are walks: every rejection has a name.
+
+A frame is judged by its blob alone and by the last ones of its track. A track walks while, over the last
+few seconds, the person gets somewhere and the lower half of the silhouette widens and narrows with the
+steps: BenAbdelkader et al. (2002) found gait's period in that width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaitedge.video.blobs import Blob
+
+__all__ = ["FRAME_FAULTS", "TRACK_FAULTS", "QualitySettings", "TrackQuality", "frame_fault", "step_period"]
+
+FRAME_FAULTS = {
+    "merged": "several people in one blob",
+    "cut at the border": "the body leaves the image",
+    "too small": "too few rows of pixels",
+    "not upright": "too wide for its height",
+    "partly hidden": "much smaller than a moment before",
+    "unusable": "nothing is left of it when it is aligned",
+}
+"""Why a frame of a track is left out -> what that means."""
+
+TRACK_FAULTS = {
+    "too short": "too few usable frames",
+    "not moving": "the person gets nowhere",
+    "not walking": "the width of the lower body has no period of steps",
+}
+"""Why a track is no walk -> what that means."""
+
+
+@dataclass(frozen=True)
+class QualitySettings:
+    """What a usable frame and a walk are. Lengths are in heights of the person."""
+
+    border: int = 2
+    """Pixels from the image's edge within which a blob counts as cut."""
+    least_rows: int = 64
+    """Pixels that a person is high, at least: as many as the aligned silhouette has rows."""
+    upright: float = 1.15
+    """Height of a box by its width, at least: a long stride with swinging arms has 1.3."""
+    hidden: float = 0.7
+    """Area or height in comparison with the track's median, from which a person is partly hidden."""
+    memory: float = 2.0
+    """Seconds over which that median is taken."""
+    least_frames: int = 15
+    """Usable frames of a walk, at least (Sec. 3.4 of the paper)."""
+    window: float = 4.0
+    """Seconds that are looked at for walking, and..."""
+    least_time: float = 0.9
+    """...at least; a step takes about half a second."""
+    displacement: float = 0.5
+    """Way in the window, at least, or else..."""
+    approach: float = 0.12
+    """...change of the height, as a natural logarithm: towards the camera or away from it."""
+    shortest_step: float = 0.3
+    """Seconds of a period of the width, at least, and..."""
+    longest_step: float = 1.6
+    """...at most: of one step from the side, of two from the front."""
+    periodicity: float = 0.35
+    """Autocorrelation of the width at that period, at least; 1 is a perfect repetition."""
+    swing: float = 0.02
+    """Standard deviation of the width, at least: what changes less is noise."""
+
+
+def frame_fault(blob: Blob, width: int, height: int, settings: QualitySettings) -> str | None:
+    """Why a blob in an image of this size gives no usable silhouette; a key of FRAME_FAULTS, or None."""
+    box, border = blob.box, settings.border
+    if box.left < border or box.top < border or box.right > width - border or box.bottom > height - border:
+        return "cut at the border"
+    if box.height < settings.least_rows:
+        return "too small"
+    if box.height < settings.upright * box.width:
+        return "not upright"
+    return None
+
+
+class _Sight(NamedTuple):
+    time: float
+    x: float
+    feet: float
+    height: float
+    area: float
+    width: float  # of the lower half, in heights
+
+
+class TrackQuality:
+    """One track's frames judged as they come; its memory is bounded by the window, not the track."""
+
+    def __init__(self, settings: QualitySettings | None = None) -> None:
+        self.settings = settings or QualitySettings()
+        self.frames = 0
+        """Usable frames."""
+        self.rejected: Counter[str] = Counter()
+        """Fault -> frames."""
+        self.walked = False
+        """Whether the track was a walk at any time."""
+        self.period: float | None = None
+        """Seconds of a step when it last was one."""
+        self._sights: deque[_Sight] = deque(maxlen=1024)
+        self._faults: Counter[str] = Counter()
+
+    def judge(self, blob: Blob, time: float, width: int, height: int) -> str | None:
+        """Take a blob of the track in, of an image of this size: its fault, or None where it is usable."""
+        if self._sights and time < self._sights[-1].time:  # the clock was put back: what was seen has no date
+            self._sights.clear()
+        fault = frame_fault(blob, width, height, self.settings)
+        if fault is None and self._hidden(blob, time):
+            fault = "partly hidden"
+        if fault in (None, "partly hidden"):  # what stays smaller is small: the median follows
+            self._sights.append(_sight(blob, time))
+            while time - self._sights[0].time > self.settings.window:
+                self._sights.popleft()
+        if fault is not None:
+            self.rejected[fault] += 1
+        else:
+            self.frames += 1
+        return fault
+
+    def reject(self, fault: str, usable: bool = False) -> None:
+        """Count a frame that was rejected elsewhere; usable: it had been counted as usable."""
+        self.rejected[fault] += 1
+        self.frames -= usable
+
+    def walking(self) -> str | None:
+        """Why the last seconds show no walk, a key of TRACK_FAULTS, or None where they do."""
+        fault = self._walking()
+        self.walked = self.walked or fault is None
+        return fault
+
+    def verdict(self) -> str | None:
+        """Why the track as a whole is no walk, a key of TRACK_FAULTS, or None where it is one."""
+        if self.frames < self.settings.least_frames:
+            return "too short"
+        if self.walked:
+            return None
+        return self._walking()
+
+    def _hidden(self, blob: Blob, time: float) -> bool:
+        recent = [sight for sight in self._sights if time - sight.time <= self.settings.memory]
+        if len(recent) < 5:
+            return False
+        limit = self.settings.hidden
+        return blob.area < limit * float(np.median([sight.area for sight in recent])) or (
+            blob.box.height < limit * float(np.median([sight.height for sight in recent]))
+        )
+
+    def _walking(self) -> str | None:
+        settings, sights = self.settings, self._sights
+        if len(sights) < settings.least_frames or sights[-1].time - sights[0].time < settings.least_time:
+            return "too short"
+        count = max(3, len(sights) // 8)
+        first, last = np.median(list(sights)[:count], axis=0), np.median(list(sights)[-count:], axis=0)
+        height = float(np.median([sight.height for sight in sights]))
+        way = math.hypot(last[1] - first[1], last[2] - first[2]) / height
+        if way < settings.displacement and abs(math.log(last[3] / first[3])) < settings.approach:
+            return "not moving"
+        times, widths = np.array([[sight.time, sight.width] for sight in sights]).T
+        self.period = step_period(times, widths, settings)
+        return "not walking" if self.period is None else None
+
+
+def step_period(
+    times: NDArray[np.float64], widths: NDArray[np.float64], settings: QualitySettings | None = None
+) -> float | None:
+    """The period at which a width repeats itself, in seconds; None where there is none.
+
+    times, widths: [n], times rising, at any spacing; widths in heights of the person. It is the lag of the
+    highest peak of the autocorrelation, of what a slow trend does not explain, of which a period and a
+    half is seen.
+    """
+    settings = settings or QualitySettings()
+    rate = 30.0
+    span = float(times[-1] - times[0])
+    even = np.arange(0.0, span, 1 / rate)
+    if len(even) < 8:
+        return None
+    signal = np.interp(even, times - times[0], widths)
+    signal = np.convolve(np.pad(signal, 2, mode="edge"), np.full(5, 0.2), "valid")
+    # A turn or a way towards the camera changes the width slowly: take off a parabola.
+    signal = signal - np.polynomial.Polynomial.fit(even, signal, 2)(even)
+    if float(signal.std()) < settings.swing:
+        return None
+    longest = min(int(settings.longest_step * rate), int(len(signal) / 1.5))
+    lags = np.arange(1, longest + 1)
+    strength = np.array(
+        [
+            np.dot(signal[lag:], signal[:-lag])
+            / max(np.linalg.norm(signal[lag:]) * np.linalg.norm(signal[:-lag]), 1e-9)
+            for lag in lags
+        ]
+    )
+    peaks = (strength[1:-1] >= strength[:-2]) & (strength[1:-1] > strength[2:])
+    peaks &= (strength[1:-1] >= settings.periodicity) & (lags[1:-1] >= settings.shortest_step * rate)
+    found = np.flatnonzero(peaks) + 1
+    if not found.size:
+        return None
+    return float(lags[found[np.argmax(strength[found])]] / rate)
+
+
+def _sight(blob: Blob, time: float) -> _Sight:
+    box = blob.box
+    lower = blob.mask[box.height // 2 :]
+    columns = np.flatnonzero(lower.any(axis=0))
+    width = float(columns[-1] - columns[0] + 1) if columns.size else 0.0
+    return _Sight(time, (box.left + box.right) / 2, box.bottom, box.height, blob.area, width / box.height)
