@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from gaitedge import __version__
-from gaitedge.cli import calibration, data, evaluation, machine, models, opengait, people, plugins, training
+from gaitedge.cli import (
+    calibration,
+    data,
+    evaluation,
+    machine,
+    models,
+    opengait,
+    people,
+    plugins,
+    training,
+    video,
+)
 from gaitedge.cli.console import Group
 
 __all__ = ["app"]
@@ -41,6 +52,7 @@ app.command(rich_help_panel="Start here")(machine.demo)
 app.command(rich_help_panel="Start here")(machine.doctor)
 app.command(rich_help_panel="Data")(data.synth)
 app.command(rich_help_panel="Data")(data.prepare)
+app.command(rich_help_panel="Data")(video.silhouettes)
 app.command(rich_help_panel="Models")(training.train)
 app.command(rich_help_panel="Models")(training.ablate)
 app.command("eval", rich_help_panel="Models")(evaluation.evaluate)

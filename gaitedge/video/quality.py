@@ -57,10 +57,16 @@ class QualitySettings:
     """Seconds that are looked at for walking, and..."""
     least_time: float = 0.9
     """...at least; a step takes about half a second."""
-    displacement: float = 0.5
+    gap: float = 0.5
+    """Seconds without a usable frame after which the window begins anew: a rhythm needs all its beats."""
+    displacement: float = 0.6
     """Way in the window, at least, or else..."""
     approach: float = 0.12
     """...change of the height, as a natural logarithm: towards the camera or away from it."""
+    steadiness: float = 0.8
+    """Share of the movement (of its variance) that an even pace explains, at least."""
+    hold: float = 0.25
+    """Seconds in a row for which a track must look like a walk to be one."""
     shortest_step: float = 0.3
     """Seconds of a period of the width, at least, and..."""
     longest_step: float = 1.6
@@ -106,12 +112,13 @@ class TrackQuality:
         self.period: float | None = None
         """Seconds of a step when it last was one."""
         self._sights: deque[_Sight] = deque(maxlen=1024)
-        self._faults: Counter[str] = Counter()
+        self._walking_since: float | None = None
 
     def judge(self, blob: Blob, time: float, width: int, height: int) -> str | None:
         """Take a blob of the track in, of an image of this size: its fault, or None where it is usable."""
-        if self._sights and time < self._sights[-1].time:  # the clock was put back: what was seen has no date
-            self._sights.clear()
+        if self._sights and not 0 <= time - self._sights[-1].time <= self.settings.gap:
+            self._sights.clear()  # too long ago, or the clock was put back
+            self._walking_since = None
         fault = frame_fault(blob, width, height, self.settings)
         if fault is None and self._hidden(blob, time):
             fault = "partly hidden"
@@ -133,8 +140,13 @@ class TrackQuality:
     def walking(self) -> str | None:
         """Why the last seconds show no walk, a key of TRACK_FAULTS, or None where they do."""
         fault = self._walking()
-        self.walked = self.walked or fault is None
-        return fault
+        if fault is not None:
+            self._walking_since = None
+            return fault
+        now = self._sights[-1].time
+        self._walking_since = now if self._walking_since is None else self._walking_since
+        self.walked = self.walked or now - self._walking_since >= self.settings.hold
+        return None
 
     def verdict(self) -> str | None:
         """Why the track as a whole is no walk, a key of TRACK_FAULTS, or None where it is one."""
@@ -142,7 +154,7 @@ class TrackQuality:
             return "too short"
         if self.walked:
             return None
-        return self._walking()
+        return self._walking() or "not walking"
 
     def _hidden(self, blob: Blob, time: float) -> bool:
         recent = [sight for sight in self._sights if time - sight.time <= self.settings.memory]
@@ -157,15 +169,27 @@ class TrackQuality:
         settings, sights = self.settings, self._sights
         if len(sights) < settings.least_frames or sights[-1].time - sights[0].time < settings.least_time:
             return "too short"
-        count = max(3, len(sights) // 8)
-        first, last = np.median(list(sights)[:count], axis=0), np.median(list(sights)[-count:], axis=0)
-        height = float(np.median([sight.height for sight in sights]))
-        way = math.hypot(last[1] - first[1], last[2] - first[2]) / height
-        if way < settings.displacement and abs(math.log(last[3] / first[3])) < settings.approach:
-            return "not moving"
-        times, widths = np.array([[sight.time, sight.width] for sight in sights]).T
-        self.period = step_period(times, widths, settings)
+        times = np.array([sight.time for sight in sights])
+        heights = np.array([sight.height for sight in sights])
+        places = np.array([[sight.x, sight.feet] for sight in sights]) / np.median(heights)
+        way = math.hypot(*(_pace(times, place, settings.steadiness) for place in places.T))
+        if way < settings.displacement:
+            approach = _pace(times, np.log(heights), settings.steadiness)
+            if abs(approach) < settings.approach:
+                return "not moving"
+        self.period = step_period(times, np.array([sight.width for sight in sights]), settings)
         return "not walking" if self.period is None else None
+
+
+def _pace(times: NDArray[np.float64], values: NDArray[np.float64], steadiness: float) -> float:
+    """By how much values change over their time at an even pace; 0 where that explains too little."""
+    times = times - times.mean()
+    values = values - values.mean()
+    slope = float(np.dot(times, values) / max(float(np.dot(times, times)), 1e-9))
+    rest = values - slope * times
+    if float(np.dot(rest, rest)) > (1 - steadiness) * float(np.dot(values, values)):
+        return 0.0
+    return slope * float(times[-1] - times[0])
 
 
 def step_period(
@@ -174,8 +198,7 @@ def step_period(
     """The period at which a width repeats itself, in seconds; None where there is none.
 
     times, widths: [n], times rising, at any spacing; widths in heights of the person. It is the lag of the
-    highest peak of the autocorrelation, of what a slow trend does not explain, of which a period and a
-    half is seen.
+    first high peak in the autocorrelation of what a slow trend does not explain.
     """
     settings = settings or QualitySettings()
     rate = 30.0
@@ -203,7 +226,9 @@ def step_period(
     found = np.flatnonzero(peaks) + 1
     if not found.size:
         return None
-    return float(lags[found[np.argmax(strength[found])]] / rate)
+    # Two steps repeat themselves as well as one does, or a little better: the arms differ.
+    first = found[strength[found] >= 0.6 * strength[found].max()][0]
+    return float(lags[first] / rate)
 
 
 def _sight(blob: Blob, time: float) -> _Sight:

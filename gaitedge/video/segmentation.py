@@ -83,13 +83,24 @@ class BackgroundSegmenter:
         self._noise: NDArray[np.float32] | None = None
 
     def prime(self, images: Iterable[Image]) -> None:
-        """Learn the background from images spread over a video: a place that is empty in more than half
-        of them is learnt empty. Raises InputError where there is none, or one of another size."""
-        seen = [self._small(check_image(image)) for image in images]
+        """Learn the background from a video: a place that is empty in more than half of it is learnt empty.
+
+        Of any number of images so many are kept, spread over all of them, as an unprimed one warms up
+        with, up to twice. Raises InputError where there is none, or one of another size.
+        """
+        seen: list[Image] = []
+        every = 1
+        for number, image in enumerate(images):
+            if number % every:
+                continue
+            small = self._small(check_image(image))
+            if seen and small.shape != seen[0].shape:
+                raise InputError("a background is learnt from images of one size")
+            seen.append(small)
+            if len(seen) == 2 * self.settings.warm_up:
+                seen, every = seen[::2], 2 * every
         if not seen:
             raise InputError("a background cannot be learnt from no images")
-        if len({image.shape for image in seen}) > 1:
-            raise InputError("a background is learnt from images of one size")
         self._learn(seen)
 
     def segment(self, image: Image) -> Image:

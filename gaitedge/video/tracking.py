@@ -100,7 +100,7 @@ class Tracker:
         self._drop([track for track in self._tracks if self._lost(track)])
         for track in self._tracks:
             enough = track.age >= self.settings.confirm and track.images >= self.settings.confirm_images
-            if not track.confirmed and enough:
+            if not track.confirmed and enough and track.unseen == 0:
                 track.id, self._next = self._next, self._next + 1
         return [(track.id, blob) for track, blob in pairs if track.confirmed]
 
