@@ -87,6 +87,7 @@ def test_nothing_imports_the_command_line_but_itself() -> None:
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
     heavy = {"torch", "tensorrt", "pycuda", "openvino", "onnxruntime", "cv2", "polygraphy", "onnx", "PIL"} | {
         "matplotlib",
+        "scipy",
         "tensorboard",
     }
     pytorch = {"model.py", *(f"training/{name}.py" for name in TRAINING)}

@@ -20,6 +20,7 @@ OPTIONAL = (
     "openvino",
     "polygraphy",
     "pycuda",
+    "scipy",
     "tensorboard",
     "tensorrt",
     "torch",

@@ -50,8 +50,14 @@ def silhouettes(
     walks = "1 walk" if done.walks == 1 else f"{done.walks} walks"
     say(f"{walks} in {done.frames} frames of {done.source} ({done.seconds:.1f} s), written to {out}")
     rows = [
-        [track.folder, f"{track.begin:.2f}", f"{track.end:.2f}", track.silhouettes, sum(track.rejected.values())]
-        + [None if track.step is None else f"{track.step:.2f}"]
+        [
+            track.folder,
+            f"{track.begin:.2f}",
+            f"{track.end:.2f}",
+            track.silhouettes,
+            sum(track.rejected.values()),
+            None if track.step is None else f"{track.step:.2f}",
+        ]
         for track in done.tracks
         if track.folder is not None
     ]

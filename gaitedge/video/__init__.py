@@ -1,0 +1,1 @@
+"""How does a camera become walks of aligned silhouettes?"""

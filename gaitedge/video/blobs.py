@@ -43,7 +43,9 @@ class Blob:
     """Pixels of it."""
 
 
-def find_blobs(mask: NDArray[np.uint8], least: float = 2e-4, gap: float = 0.06, hole: float = 0.006) -> list[Blob]:
+def find_blobs(
+    mask: NDArray[np.uint8], least: float = 2e-4, gap: float = 0.06, hole: float = 0.012
+) -> list[Blob]:
     """The blobs of a mask, [height, width] of 0 and 255, from left to right.
 
     least: share of the image that a blob has, at least; smaller pieces count only as parts of another.
@@ -52,8 +54,10 @@ def find_blobs(mask: NDArray[np.uint8], least: float = 2e-4, gap: float = 0.06, 
     at most, to be filled: what is larger is the space between arms or legs. Raises InputError for another
     type or shape.
     """
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.ndim != 2 or not mask.size:
-        raise InputError("a mask must be uint8[height, width] of 0 and 255")
+    if mask.dtype != np.uint8 or mask.ndim != 2 or not mask.size:
+        raise InputError(
+            f"a mask must be uint8[height, width] of 0 and 255, not {mask.dtype}{list(mask.shape)}"
+        )
     cv2 = require("cv2", "finding people in a mask")
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=cv2.CV_32S)
     speck = max(4.0, 0.02 * least * mask.size)

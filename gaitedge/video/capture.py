@@ -33,6 +33,7 @@ class Video:
         self.frames: int | None = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) or None
         self.size = (int(self._capture.get(3)), int(self._capture.get(4)))
         self.live = False
+        self.name = source
 
     def __enter__(self) -> Video:
         return self

@@ -59,9 +59,7 @@ def draw_contact_sheet(path: str | Path, strips: Sequence[tuple[str, Strip]]) ->
         file.write(data.tobytes())
 
 
-def _tile(
-    image: NDArray[np.uint8], box: Box, silhouette: NDArray[np.uint8], index: int
-) -> NDArray[np.uint8]:
+def _tile(image: NDArray[np.uint8], box: Box, silhouette: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     cv2 = require("cv2", "a contact sheet")
     height, width = HEIGHT * _SCALE, WIDTH * _SCALE
     # The part of the image that the silhouette shows: as high as the person, 44 to 64 wide.

@@ -9,7 +9,6 @@ The folder takes its name once it is complete.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import secrets
 import shutil
@@ -19,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaitedge.errors import InputError, SilhouetteError
+from gaitedge.errors import InputError
 from gaitedge.files import atomic_write, naming
 from gaitedge.video.capture import Frame, Video, open_video
 from gaitedge.video.contact_sheet import Strip, draw_contact_sheet
@@ -112,7 +111,7 @@ def extract(
             tracks = sorted(writer.tracks, key=lambda track: track.track)
             done = Extraction(
                 format=_FORMAT,
-                source=str(source),
+                source=video.name,
                 segmenter=str(segmenter) if isinstance(segmenter, (str, Path)) else type(segmenter).__name__,
                 size=video.size,
                 frames=writer.frames,

@@ -30,7 +30,7 @@ FRAME_FAULTS = {
 """Why a frame of a track is left out -> what that means."""
 
 TRACK_FAULTS = {
-    "too short": "too few usable frames",
+    "too short": "too few usable frames, or too short a time",
     "not moving": "the person gets nowhere",
     "not walking": "the width of the lower body has no period of steps",
 }
@@ -73,7 +73,7 @@ class QualitySettings:
     """...at most: of one step from the side, of two from the front."""
     periodicity: float = 0.35
     """Autocorrelation of the width at that period, at least; 1 is a perfect repetition."""
-    swing: float = 0.02
+    swing: float = 0.008
     """Standard deviation of the width, at least: what changes less is noise."""
 
 
@@ -94,7 +94,6 @@ class _Sight(NamedTuple):
     x: float
     feet: float
     height: float
-    area: float
     width: float  # of the lower half, in heights
 
 
@@ -110,8 +109,9 @@ class TrackQuality:
         self.walked = False
         """Whether the track was a walk at any time."""
         self.period: float | None = None
-        """Seconds of a step when it last was one."""
+        """Seconds of a step as last seen."""
         self._sights: deque[_Sight] = deque(maxlen=1024)
+        self._sizes: deque[tuple[float, int, int]] = deque(maxlen=1024)
         self._walking_since: float | None = None
 
     def judge(self, blob: Blob, time: float, width: int, height: int) -> str | None:
@@ -120,17 +120,20 @@ class TrackQuality:
             self._sights.clear()  # too long ago, or the clock was put back
             self._walking_since = None
         fault = frame_fault(blob, width, height, self.settings)
-        if fault is None and self._hidden(blob, time):
-            fault = "partly hidden"
-        if fault in (None, "partly hidden"):  # what stays smaller is small: the median follows
-            self._sights.append(_sight(blob, time))
-            while time - self._sights[0].time > self.settings.window:
-                self._sights.popleft()
+        if fault is None:
+            if self._hidden(blob):
+                fault = "partly hidden"
+            self._sizes.append((time, blob.area, blob.box.height))  # what stays smaller is small
+            while not 0 <= time - self._sizes[0][0] <= self.settings.memory:
+                self._sizes.popleft()
         if fault is not None:
             self.rejected[fault] += 1
-        else:
-            self.frames += 1
-        return fault
+            return fault
+        self.frames += 1
+        self._sights.append(_sight(blob, time))
+        while time - self._sights[0].time > self.settings.window:
+            self._sights.popleft()
+        return None
 
     def reject(self, fault: str, usable: bool = False) -> None:
         """Count a frame that was rejected elsewhere; usable: it had been counted as usable."""
@@ -156,14 +159,11 @@ class TrackQuality:
             return None
         return self._walking() or "not walking"
 
-    def _hidden(self, blob: Blob, time: float) -> bool:
-        recent = [sight for sight in self._sights if time - sight.time <= self.settings.memory]
-        if len(recent) < 5:
+    def _hidden(self, blob: Blob) -> bool:
+        if len(self._sizes) < 5:
             return False
-        limit = self.settings.hidden
-        return blob.area < limit * float(np.median([sight.area for sight in recent])) or (
-            blob.box.height < limit * float(np.median([sight.height for sight in recent]))
-        )
+        _, area, height = np.median(self._sizes, axis=0)
+        return bool(min(blob.area / area, blob.box.height / height) < self.settings.hidden)
 
     def _walking(self) -> str | None:
         settings, sights = self.settings, self._sights
@@ -177,8 +177,9 @@ class TrackQuality:
             approach = _pace(times, np.log(heights), settings.steadiness)
             if abs(approach) < settings.approach:
                 return "not moving"
-        self.period = step_period(times, np.array([sight.width for sight in sights]), settings)
-        return "not walking" if self.period is None else None
+        period = step_period(times, np.array([sight.width for sight in sights]), settings)
+        self.period = period or self.period
+        return "not walking" if period is None else None
 
 
 def _pace(times: NDArray[np.float64], values: NDArray[np.float64], steadiness: float) -> float:
@@ -202,25 +203,23 @@ def step_period(
     """
     settings = settings or QualitySettings()
     rate = 30.0
-    span = float(times[-1] - times[0])
-    even = np.arange(0.0, span, 1 / rate)
+    times = times - times[0]
+    even = np.arange(0.0, float(times[-1]), 1 / rate)
     if len(even) < 8:
         return None
-    signal = np.interp(even, times - times[0], widths)
+    # Where frames are missing nothing is known: what would be drawn between them has no rhythm.
+    after = np.clip(np.searchsorted(times, even), 1, len(times) - 1)
+    known = times[after] - times[after - 1] <= 3 * float(np.median(np.diff(times)))
+    signal = np.interp(even, times, widths)
     signal = np.convolve(np.pad(signal, 2, mode="edge"), np.full(5, 0.2), "valid")
     # A turn or a way towards the camera changes the width slowly: take off a parabola.
-    signal = signal - np.polynomial.Polynomial.fit(even, signal, 2)(even)
-    if float(signal.std()) < settings.swing:
+    signal = signal - np.polynomial.Polynomial.fit(even[known], signal[known], 2)(even)
+    if float(signal[known].std()) < settings.swing:
         return None
+    signal = np.where(known, signal, 0.0)
     longest = min(int(settings.longest_step * rate), int(len(signal) / 1.5))
     lags = np.arange(1, longest + 1)
-    strength = np.array(
-        [
-            np.dot(signal[lag:], signal[:-lag])
-            / max(np.linalg.norm(signal[lag:]) * np.linalg.norm(signal[:-lag]), 1e-9)
-            for lag in lags
-        ]
-    )
+    strength = np.array([_likeness(signal[lag:], signal[:-lag], known[lag:] & known[:-lag]) for lag in lags])
     peaks = (strength[1:-1] >= strength[:-2]) & (strength[1:-1] > strength[2:])
     peaks &= (strength[1:-1] >= settings.periodicity) & (lags[1:-1] >= settings.shortest_step * rate)
     found = np.flatnonzero(peaks) + 1
@@ -231,9 +230,15 @@ def step_period(
     return float(lags[first] / rate)
 
 
+def _likeness(a: NDArray[np.float64], b: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
+    """The correlation of two stretches where both are known."""
+    both = float(np.dot(a[known], a[known]) * np.dot(b[known], b[known]))
+    return float(np.dot(a[known], b[known])) / max(math.sqrt(both), 1e-9)
+
+
 def _sight(blob: Blob, time: float) -> _Sight:
     box = blob.box
     lower = blob.mask[box.height // 2 :]
     columns = np.flatnonzero(lower.any(axis=0))
     width = float(columns[-1] - columns[0] + 1) if columns.size else 0.0
-    return _Sight(time, (box.left + box.right) / 2, box.bottom, box.height, blob.area, width / box.height)
+    return _Sight(time, (box.left + box.right) / 2, box.bottom, box.height, width / box.height)

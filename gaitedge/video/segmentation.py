@@ -60,10 +60,10 @@ class BackgroundSettings:
     """change of its share of red, green or blue, at most;"""
     shadow_texture: float = 0.35
     """correlation with the background's texture, at least, in windows of..."""
-    window: int = 9
-    """...this many pixels at working height."""
-    gap: int = 9
-    """Pixels at working height: what is thinner than this within a person is closed."""
+    window: float = 0.019
+    """...of this share of the image's height."""
+    gap: float = 0.018
+    """Share of the image's height: what is thinner than this within a person is closed."""
     rate: float = 0.01
     """Share of a new image in the background that it shows."""
     foreground_rate: float = 0.001
@@ -125,12 +125,13 @@ class BackgroundSegmenter:
         large: Image = self._cv2.resize(
             mask, (image.shape[1], image.shape[0]), interpolation=self._cv2.INTER_LINEAR
         )
-        return (large > 127).view(np.uint8) * np.uint8(255)
+        whole: Image = np.where(large > 127, np.uint8(255), np.uint8(0))
+        return whole
 
     def _small(self, image: Image) -> Image:
         height, width = image.shape[:2]
         if height <= self.settings.rows:
-            return image.copy()  # the caller's may be written over
+            return np.array(image)  # a copy: the caller's may be written over
         size = (max(1, round(width * self.settings.rows / height)), self.settings.rows)
         small: Image = self._cv2.resize(image, size, interpolation=self._cv2.INTER_AREA)
         return small
@@ -173,7 +174,7 @@ class BackgroundSegmenter:
         left, top, width, height = cv2.boundingRect(mask)
         if width:
             where = (slice(top, top + height), slice(left, left + width))
-            mask[where][self._shadow(difference[where], background[where])] = 0
+            mask[where][self._shadow(difference[where], background[where], len(image))] = 0
             mask = self._clean(mask)
         still = cv2.bitwise_not(mask)
         cv2.accumulateWeighted(image, background, settings.rate, still)
@@ -189,10 +190,13 @@ class BackgroundSegmenter:
         smooth = cv2.medianBlur(coarse.astype(np.uint8), settings.light).astype(np.float32) - 128
         return cv2.resize(cv2.GaussianBlur(smooth, (0, 0), 1.0), (width, height))
 
-    def _shadow(self, difference: NDArray[np.float32], background: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Where the background is darker than it was and otherwise the same."""
+    def _shadow(
+        self, difference: NDArray[np.float32], background: NDArray[np.float32], rows: int
+    ) -> NDArray[np.bool_]:
+        """Where the background is darker than it was and otherwise the same; rows: of the whole image."""
         cv2, settings = self._cv2, self.settings
-        window = (settings.window, settings.window)
+        side = max(5, round(settings.window * rows) | 1)
+        window = (side, side)
         was = cv2.add(cv2.blur(background, (3, 3)), (1.0, 1.0, 1.0, 0.0))
         now = cv2.max(cv2.add(was, cv2.blur(difference, (3, 3))), 1.0)
         to_sum = np.ones((1, 3), np.float32)
@@ -215,7 +219,8 @@ class BackgroundSegmenter:
 
     def _clean(self, mask: Image) -> Image:
         """Specks off, cracks closed."""
-        cv2, gap = self._cv2, self.settings.gap
+        cv2 = self._cv2
+        gap = max(3, round(self.settings.gap * mask.shape[0]) | 1)
         crack = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap))
         mask = cv2.morphologyEx(cv2.medianBlur(mask, 3), cv2.MORPH_CLOSE, crack)
         cleaned: Image = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))

@@ -142,7 +142,9 @@ class Tracker:
             inside = []
             for track in self._tracks:
                 expected = track.box()
-                own = max((_overlap(expected, other.box) for other in blobs if other is not blob), default=0.0)
+                own = max(
+                    (_overlap(expected, other.box) for other in blobs if other is not blob), default=0.0
+                )
                 if track.confirmed and own < 0.3 and _inside(expected, blob.box) >= settings.covered:
                     inside.append(track)
             if len(inside) < 2:
@@ -189,7 +191,9 @@ class _Track:
         share = max(elapsed / (elapsed + settings.smooth), 1 / (self.images + 1))
         if elapsed > 0:
             velocity = (middle - self._seen_at) / elapsed
-            self.velocity = velocity if self.images == 1 else self.velocity + share * (velocity - self.velocity)
+            self.velocity = (
+                velocity if self.images == 1 else self.velocity + share * (velocity - self.velocity)
+            )
         self.width += share * (blob.box.width - self.width)
         self.height += share * (blob.box.height - self.height)
         self.area = blob.area if self.area == 0 else self.area + share * (blob.area - self.area)
