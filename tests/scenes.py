@@ -76,7 +76,7 @@ class Scene:
             image = background.copy()
             for person, mask in zip(self.people, masks, strict=True):
                 if self.shadows:
-                    image[_shadow(mask) & ~mask] *= 0.62
+                    image *= 1 - 0.4 * _shadow(mask)[:, :, None]
                 cloth = np.asarray(person.colour, np.float32) + 12 * rng.standard_normal((HEIGHT, 1, 1))
                 image[mask] = np.broadcast_to(cloth, image.shape)[mask]
             if self.pillar is not None:
@@ -128,13 +128,15 @@ def _place(mask: NDArray[np.bool_], figure: NDArray[np.bool_], column: float, li
     left = round(column - float(np.dot(np.arange(body.shape[1]), weights)) / float(weights.sum()))
     begin, end = max(left, 0), min(left + body.shape[1], WIDTH)
     if begin < end:
+        body, top = body[max(0, -top) :], max(0, top)  # close to the camera the head is out of the image
         mask[top : top + body.shape[0], begin:end] |= body[:, begin - left : end - left]
 
 
-def _shadow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The figure laid down on the ground, to the right and towards the camera."""
+def _shadow(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The figure laid down on the ground, to the right and towards the camera: 0 to 1, soft at the edge."""
     to = np.array([[1.0, -0.6, 0.6 * FEET], [0.0, -0.3, 1.3 * FEET]], np.float32)
-    return np.asarray(cv2.warpAffine(mask.astype(np.uint8), to, (WIDTH, HEIGHT)) > 0)
+    laid = cv2.warpAffine(mask.astype(np.float32), to, (WIDTH, HEIGHT))
+    return np.asarray(cv2.GaussianBlur(laid, (0, 0), 2.0), np.float32)
 
 
 def without(scene: Scene) -> Scene:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scenes import HEIGHT, WIDTH, Person, Scene, without
+from scenes import HEIGHT, WIDTH, Person, Scene
 
 from gaitedge.errors import InputError
 from gaitedge.video.segmentation import BackgroundSegmenter, BackgroundSettings, open_segmenter
 
 Image = NDArray[np.uint8]
-WALKS = Scene((Person(60, 580, last=59),), frames=60)
+WALKS = Scene((Person(60, 580, last=49),), frames=50)
 
 
 def overlap(found: Image, true: NDArray[np.bool_]) -> float:
@@ -24,9 +24,10 @@ def primed(scene: Scene) -> BackgroundSegmenter:
     return segmenter
 
 
-def overlaps(scene: Scene) -> list[float]:
+def overlaps(scene: Scene, settings: BackgroundSettings | None = None) -> list[float]:
     """How well each frame of a scene is cut, its background learnt from the scene itself."""
-    segmenter = primed(scene)
+    segmenter = BackgroundSegmenter(settings)
+    segmenter.prime(scene.images())
     return [
         overlap(segmenter.segment(image), np.logical_or.reduce(masks))
         for image, masks in zip(scene.images(), scene.masks(), strict=True)
@@ -40,13 +41,9 @@ def test_a_walker_is_cut_out_of_the_scene_in_which_he_always_walks() -> None:
 
 
 def test_a_shadow_is_no_person() -> None:
-    scene = Scene(WALKS.people, frames=60, shadows=True)
-    dark = [
-        (masks[0] | (np.abs(image.astype(int) - empty).max(axis=2) > 20)).sum() / masks[0].sum()
-        for image, empty, masks in zip(scene.images(), without(scene).images(), scene.masks(), strict=True)
-    ]
-    assert np.mean(dark) > 1.3  # a shadow is there, and it is dark
-    assert np.mean(overlaps(scene)) > 0.73
+    scene = Scene(WALKS.people, frames=50, shadows=True)
+    blind = BackgroundSettings(brightest_shadow=0.0)  # it takes every shadow for a part of the person
+    assert np.mean(overlaps(scene)) > np.mean(overlaps(scene, blind)) + 0.08
 
 
 def test_what_is_learnt_while_it_is_looked_at() -> None:
@@ -83,11 +80,11 @@ def test_something_left_standing_becomes_background_and_its_place_is_seen_again(
 def test_a_camera_that_is_turned_is_learnt_anew() -> None:
     segmenter = BackgroundSegmenter(BackgroundSettings(warm_up=10))
     segmenter.prime(Scene((), frames=20).images())
-    elsewhere = [255 - image[:, ::-1] for image in Scene(WALKS.people, frames=60, seed=7).images()]
+    elsewhere = [255 - image[:, ::-1] for image in Scene(WALKS.people, frames=50, seed=7).images()]
     masks = [segmenter.segment(image) for image in elsewhere]
     assert not any(mask.any() for mask in masks[:10])
-    true = [shown[0][:, ::-1] for shown in Scene(WALKS.people, frames=60, seed=7).masks()]
-    assert np.mean([overlap(masks[n], true[n]) for n in range(20, 60)]) > 0.5
+    true = [shown[0][:, ::-1] for shown in Scene(WALKS.people, frames=50, seed=7).masks()]
+    assert np.mean([overlap(masks[n], true[n]) for n in range(20, 50)]) > 0.5
 
 
 def test_an_image_of_another_size_begins_anew() -> None:
