@@ -6,7 +6,8 @@ GaitEdgeError                what happened, with which value, and what to do: on
 │   ├── StoreError           a store that is damaged, unfinished or of another version
 │   ├── WeightsError         a weights file that does not hold this network
 │   ├── BundleError          a .gait file that is damaged, of another version, or lacks a part
-│   └── GalleryError         a gallery that is damaged, of another model, or lacks a subject
+│   ├── GalleryError         a gallery that is damaged, of another model, or lacks a subject
+│   └── VideoError           a video, a camera or a stream that gives no frames, or none any more
 └── MachineError             something that this machine lacks
     └── MissingPackage       an optional package; names the command that installs it
 
@@ -28,6 +29,7 @@ __all__ = [
     "MissingPackage",
     "SilhouetteError",
     "StoreError",
+    "VideoError",
     "WeightsError",
     "one_line",
     "require",
@@ -60,6 +62,10 @@ class BundleError(InputError):
 
 class GalleryError(InputError):
     """A gallery is damaged, belongs to another model, or lacks a subject."""
+
+
+class VideoError(InputError):
+    """A video, a camera or a stream gives no usable frames, or stopped giving them."""
 
 
 class MachineError(GaitEdgeError):
