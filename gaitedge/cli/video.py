@@ -49,6 +49,8 @@ def silhouettes(
         return
     walks = "1 walk" if done.walks == 1 else f"{done.walks} walks"
     say(f"{walks} in {done.frames} frames of {done.source} ({done.seconds:.1f} s), written to {out}")
+    if done.note is not None:
+        say(done.note)
     rows = [
         [
             track.folder,

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaitedge.errors import InputError
+from gaitedge.errors import InputError, VideoError
 from gaitedge.files import atomic_write, naming
 from gaitedge.video.capture import Frame, Video, open_video
 from gaitedge.video.contact_sheet import Strip, draw_contact_sheet
@@ -73,6 +73,8 @@ class Extraction:
     """Reason -> tracks that are no walks."""
     rejected_frames: dict[str, int]
     """Reason -> frames of all tracks."""
+    note: str | None
+    """Why the video ended sooner than it should have, where it did."""
 
 
 def extract(
@@ -106,7 +108,7 @@ def extract(
         with open_video(source) as video, naming(out, part):
             part.mkdir(parents=True)
             writer = _Writer(part, settings.quality)
-            for event in walks(writer.watch(_until(video, seconds), video, progress), chosen, settings):
+            for event in walks(writer.watch(video, seconds, progress), chosen, settings):
                 writer.take(event)
             tracks = sorted(writer.tracks, key=lambda track: track.track)
             done = Extraction(
@@ -120,6 +122,7 @@ def extract(
                 tracks=tracks,
                 rejected_tracks=dict(Counter(track.fault for track in tracks if track.fault is not None)),
                 rejected_frames=dict(sum((Counter(track.rejected) for track in tracks), Counter())),
+                note=writer.note,
             )
             with atomic_write(part / "report.json") as file:
                 file.write(json.dumps(dataclasses.asdict(done), indent=2).encode() + b"\n")
@@ -155,19 +158,27 @@ class _Writer:
         self.tracks: list[TrackReport] = []
         self.strips: list[tuple[str, Strip]] = []
         self.frames = 0
+        self.note: str | None = None
         self._folder, self._settings = folder, settings
         self._frame: Frame | None = None
         self._open: dict[int, _Open] = {}
 
     def watch(
-        self, frames: Iterator[Frame], video: Video, progress: Callable[[int, int], None] | None
+        self, video: Video, seconds: float | None, progress: Callable[[int, int], None] | None
     ) -> Iterator[Frame]:
         """The frames as they pass; the last one is what the next events are about."""
-        for self._frame in frames:
-            yield self._frame
-            self.frames += 1
-            if progress is not None:
-                progress(self.frames, video.frames or 0)
+        try:
+            for self._frame in _until(video, seconds):
+                yield self._frame
+                self.frames += 1
+                if progress is not None:
+                    progress(self.frames, video.frames or 0)
+        except VideoError as error:
+            if not video.live or not self.frames:
+                raise
+            self.note = str(error)  # a camera that vanishes takes nothing with it
+        if video.ended_early:
+            self.note = video.ending
 
     def take(self, event: WalkSilhouette | Rejected | TrackEnded) -> None:
         """Write what an event brings."""

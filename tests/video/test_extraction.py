@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gaitedge.data.silhouettes import read_image
 from gaitedge.data.sources import open_source
 from gaitedge.errors import InputError
 from gaitedge.video.blobs import Box
+from gaitedge.video.capture import Video
 from gaitedge.video.contact_sheet import TILES, Strip, draw_contact_sheet
 from gaitedge.video.extraction import extract
 
@@ -132,6 +134,31 @@ def test_nothing_is_written_over_and_nothing_is_left_of_a_failure(video: Path, t
     assert (tmp_path / "empty" / "report.json").exists()
 
 
+def test_a_camera_that_vanishes_takes_nothing_with_it(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gaitedge.video.extraction.open_video", _camera)
+    done = extract(video, tmp_path / "out", segmenter=Red())
+    assert done.note is not None
+    assert "stopped after 80 frames" in done.note
+    assert done.walks == 1
+
+
+def _camera(source: Path) -> Video:
+    """A film as a camera: its end is a failure."""
+    return Video(
+        cv2.VideoCapture(str(source)), "camera 0", live=True, clock=itertools.count(0, 1 / RATE).__next__
+    )
+
+
+def test_a_film_that_is_cut_off_says_so(video: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.avi").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    done = extract(tmp_path / "cut.avi", tmp_path / "out", segmenter=Red())
+    assert 20 < done.frames < 60
+    assert done.note is None or "cut off" in done.note
+
+
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_real_clip_is_one_walk(shared: Path, tmp_path: Path) -> None:
     """One walks across in frames 40 to 190; another jumps and runs off; a small one passes far away."""
