@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import PAPER, SMALL, UNEVEN
-from kernel_box import KernelBox, host_library, kernel_box, launches
+from kernel_box import KernelBox, kernel_box, launches
 from networks import random_silhouettes, random_weights
 from numpy.typing import NDArray
 
@@ -195,14 +195,9 @@ def test_impossible_wishes_are_one_line(name: str) -> None:
         load_frames(wrong, name)
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return host_library(tmp_path_factory)
-
-
 @pytest.fixture
-def box(monkeypatch: pytest.MonkeyPatch, library: Path) -> Iterator[KernelBox]:
-    with kernel_box(monkeypatch, library) as found:
+def box(monkeypatch: pytest.MonkeyPatch, host_library: Path) -> Iterator[KernelBox]:
+    with kernel_box(monkeypatch, host_library) as found:
         yield found
 
 
