@@ -58,12 +58,18 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(path: Path | str, *aliases: Path) -> Iterator[None]:
-    """Let an OSError that names no file, as of a full disk, or one of the aliases, name `path`."""
+    """Let an OSError that names no file, as of a full disk, or one of the aliases, name `path`.
+
+    One that names a file in an alias names the same file in `path`.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is None or error.filename in map(str, aliases):
             error.filename = str(path)
+        for alias in aliases:
+            if str(error.filename).startswith(f"{alias}{os.sep}"):
+                error.filename = f"{path}{str(error.filename)[len(str(alias)) :]}"
         raise
 
 

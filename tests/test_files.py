@@ -52,6 +52,10 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full") as full, naming("somewhere"):
         raise OSError(errno.ENOSPC, "full")
     assert full.value.filename == "somewhere"
+    hidden = tmp_path / ".hidden"
+    with pytest.raises(OSError, match="full") as within, naming(tmp_path / "out", hidden):
+        raise OSError(errno.ENOSPC, "full", str(hidden / "report.json"))
+    assert within.value.filename == str(tmp_path / "out" / "report.json")
 
 
 def test_a_name_that_is_too_long_is_named_as_it_was_given(tmp_path: Path) -> None:
