@@ -15,18 +15,19 @@ __all__ = ["atomic_write", "naming", "printable", "sha256", "sync_folder", "unfi
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file beside `path` for writing; it takes the name `path` only once it is complete.
 
     On any exception, Ctrl-C included, the unfinished file is removed and whatever stood at `path`
     before stays as it was. The data are on the disk before the name changes, so that a power cut
-    cannot leave an empty file under it.
+    cannot leave an empty file under it. private: only this user may ever open it, whatever the umask.
     """
     path = Path(path)
+    mode = 0o600 if private else 0o666  # from the start: who has opened a file keeps it open
     if path.exists() and not path.is_file() and not path.is_dir():  # to replace /dev/null takes it from all
         raise OSError(errno.EINVAL, "a device or a pipe cannot be replaced by a file", str(path))
     with unfinished(path) as part, naming(path, part):
-        with part.open("xb") as file:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -39,8 +40,10 @@ def unfinished(path: Path) -> Iterator[Path]:
     """A hidden name beside `path` for what is to become `path`; removed at the end if it is still there.
 
     The name is chosen before anything is made under it: there is no moment at which Ctrl-C could
-    leave something behind.
+    leave something behind. Raises IsADirectoryError where `path` can only name a folder, as "." does.
     """
+    if path.name in ("", ".."):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         yield part
@@ -55,12 +58,18 @@ def unfinished(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(path: Path | str, *aliases: Path) -> Iterator[None]:
-    """Let an OSError that names no file, as of a full disk, or one of the aliases, name `path`."""
+    """Let an OSError that names no file, as of a full disk, or one of the aliases, name `path`.
+
+    One that names a file in an alias names the same file in `path`.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is None or error.filename in map(str, aliases):
             error.filename = str(path)
+        for alias in aliases:
+            if str(error.filename).startswith(f"{alias}{os.sep}"):
+                error.filename = f"{path}{str(error.filename)[len(str(alias)) :]}"
         raise
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,10 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="full") as full, naming("somewhere"):
         raise OSError(errno.ENOSPC, "full")
     assert full.value.filename == "somewhere"
+    hidden = tmp_path / ".hidden"
+    with pytest.raises(OSError, match="full") as within, naming(tmp_path / "out", hidden):
+        raise OSError(errno.ENOSPC, "full", str(hidden / "report.json"))
+    assert within.value.filename == str(tmp_path / "out" / "report.json")
 
 
 def test_a_name_that_is_too_long_is_named_as_it_was_given(tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_a_read_only_file_system_names_the_file_that_was_asked_for(
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(OSError, match=r"Read-only file system: .*/name'"), atomic_write(tmp_path / "name"):
         pass
@@ -104,3 +109,24 @@ def test_what_cannot_be_printed_is_spelt_out() -> None:
 
 def test_sha256_of_the_empty_string() -> None:
     assert sha256(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask")
+def test_a_private_file_was_never_open_to_others(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with atomic_write(tmp_path / "key", private=True):
+            (part,) = tmp_path.iterdir()
+            assert part.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", ""])
+def test_what_can_only_be_a_folder_is_no_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError), atomic_write(Path(name)):
+        pass

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gaitedge.errors import GalleryError, MachineError
+from gaitedge.errors import GalleryError, MachineError, one_line
 
 __all__ = [
     "Connection",
@@ -65,6 +65,7 @@ _DAMAGED = (
     "malformed",
     "no such table",
     "no such column",
+    "no column named",
     "unsupported file format",
     "could not decode",
 )
@@ -250,6 +251,10 @@ def sqlite_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnicodeDecodeError as error:  # a damaged schema, in SQLite's own words about it
+        raise GalleryError(
+            f"{path} is damaged or no gallery ({one_line(error)}); restore a copy of it"
+        ) from None
     except sqlite3.DatabaseError as error:
         message = str(error).lower()
         for words, meaning in _MACHINE.items():

@@ -123,7 +123,5 @@ def make_key(path: Path) -> None:
     path = Path(path)
     if path.exists():
         raise InputError(f"{path} exists already; galleries may need the key in it: choose another name")
-    with atomic_write(path) as file:
-        if sys.platform != "win32":
-            os.fchmod(file.fileno(), 0o600)
+    with atomic_write(path, private=True) as file:
         file.write(f"{secrets.token_bytes(KEY_BYTES).hex()}\n".encode())

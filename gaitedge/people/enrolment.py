@@ -65,7 +65,7 @@ def check_enrolment(enrolment: Enrolment, parts: int, dim: int) -> Enrolment:
         raise GalleryError(f"the embedding of {enrolment.subject!r} holds NaN or infinite values")
     condition, view = enrolment.condition, enrolment.view
     frames, source = enrolment.frames, enrolment.source
-    if frames is not None and frames < 1:
+    if frames is not None and not 1 <= frames < 1 << 63:  # what SQLite can keep
         raise InputError(f"a walk has 1 frame or more, not {frames}")
     return Enrolment(
         subject=_name("name", enrolment.subject),

@@ -37,7 +37,10 @@ RAMP = ((47, 16, 96), (56, 80, 156), (28, 136, 148), (96, 188, 110), (236, 220, 
 def check_picture(path: Path) -> None:
     """Raise InputError where no PNG can be meant by `path`, before anything is computed for it."""
     if path.suffix.lower() != ".png":
-        raise InputError(f"an explanation is a PNG picture: name it {path.with_suffix('.png')}, not {path}")
+        name = path.with_suffix(".png") if path.name.strip(".") else "OUT.png"
+        raise InputError(f"an explanation is a PNG picture: name it {name}, not {path}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file to draw the explanation into")
     if not path.parent.is_dir():
         raise InputError(f"no folder {path.parent} to write {path.name} in")
 

@@ -248,8 +248,9 @@ class Gallery(GallerySession):
         records, and under "sha256" the checksum of all that. The file is not encrypted: of an encrypted
         gallery it is written only with `plain`, and GalleryError raised without.
         """
-        path = Path(path)
-        if path.exists() and path.samefile(self.path):
+        path, own = Path(path), self.path.resolve()
+        logs = [own.with_name(own.name + end) for end in ("-wal", "-shm", "-journal")]
+        if (path.exists() and path.samefile(own)) or path.resolve() in logs:
             raise GalleryError(f"{path} is the gallery itself; export to another file")
         with self._reading():
             if self.encrypted and not plain:
@@ -345,11 +346,11 @@ def import_file(path: Path, file: Path, key: bytes | None = None) -> Imported:
     gaitedge.people.transfer.read_export and Gallery.merge do, before anything is changed.
     """
     path, exported = Path(path), read_export(Path(file))
-    anew = not path.exists()
     with (
         Gallery.open_or_create(path, exported.fingerprint, exported.parts, exported.dim, key) as gallery,
         gallery.all_or_nothing(),
     ):
+        anew = [line.action for line in gallery.audit()] == ["create"]  # now, or by an import that was killed
         imported = gallery.merge(exported)
         if anew and exported.operating_point is not None and exported.threshold is not None:
             gallery.set_operating_point(exported.threshold, exported.operating_point)

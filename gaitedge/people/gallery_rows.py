@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gaitedge.errors import GalleryError
 from gaitedge.people import audit
@@ -34,7 +35,7 @@ SELECT ?, id, ?, ?, ?, ?, ?, ? FROM subjects WHERE name = ?
 
 def select_records(connection: sqlite3.Connection) -> list[Record]:
     """Every walk without its embedding, in order of enrolment."""
-    return [Record(*row[:-1]) for row in connection.execute(_RECORDS.format(more="NULL"))]
+    return [_record(row) for row in connection.execute(_RECORDS.format(more="NULL"))]
 
 
 def plain(
@@ -45,7 +46,7 @@ def plain(
     Raises GalleryError where one of them is not of that size, was altered or belongs elsewhere.
     """
     for row in connection.execute(_RECORDS.format(more="embedding")):
-        record = Record(*row[:-1])
+        record = _record(row)
         yield record, _unseal(record, row[-1], cipher, size, path)
 
 
@@ -120,6 +121,13 @@ def recode(
             blob = new.seal(blob, record.id, record.subject)
         connection.execute("UPDATE sequences SET embedding = ? WHERE id = ?", (blob, record.id))
     return len(records)
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    """A row of _RECORDS. A damaged byte can turn a text into bytes, which SQLite takes as they are."""
+    if any(isinstance(value, bytes) for value in row[:-1]):
+        raise sqlite3.DatabaseError(f"malformed: sequence {row[0]} holds bytes where text belongs")
+    return Record(*row[:-1])
 
 
 def _unseal(record: Record, blob: object, cipher: Cipher | None, size: int, path: object) -> bytes:

@@ -27,8 +27,9 @@ def parse_age(text: str, now: datetime | None = None) -> datetime:
         else:
             moment = datetime.fromisoformat(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment = moment.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         raise InputError(f"no age {text!r}: give it as 90d, 12w, 6m or a date such as 2026-01-31") from None
     if moment >= now:
         raise InputError(f"{text} is no age: everything is older than that")
-    return moment.astimezone(timezone.utc)
+    return moment

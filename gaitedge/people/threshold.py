@@ -216,7 +216,7 @@ def check_support(false_accept_rate: float, people: int, allow_few: bool = False
     """
     if not 0 < false_accept_rate < 1:
         raise InputError(f"a false-accept rate is more than 0 and less than 1, not {false_accept_rate}")
-    needed = math.ceil(round(3 / false_accept_rate, 6))
+    needed = math.ceil(round(min(3 / false_accept_rate, 1e15), 6))  # the smallest rates would be infinite
     if people < needed and not allow_few:
         possible = math.ceil(300 / people) / 100 if people else 1
         wish = f"wish for a rate of {possible:g} or more, " if possible < 1 else ""

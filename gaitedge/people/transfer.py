@@ -10,15 +10,14 @@ import dataclasses
 import errno
 import hashlib
 import json
-import os
+import math
 import struct
-import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +61,7 @@ def write_export(
     metadata = {**about, "sequences": [dataclasses.asdict(record) for record in records]}
     checksum = _checksum(metadata, embeddings)
     text = json.dumps({**metadata, "sha256": checksum}, ensure_ascii=False)
-    with atomic_write(path) as file:
-        if sys.platform != "win32":
-            os.fchmod(file.fileno(), 0o600)
+    with atomic_write(path, private=True) as file:
         np.savez(
             file,
             embeddings=embeddings,
@@ -94,12 +91,20 @@ def read_export(path: Path) -> Exported:
             raise GalleryError(
                 f"{path} is damaged: its embeddings, subjects and records do not fit each other"
             )
+        parts, dim = int(metadata["parts"]), int(metadata["dim"])
+        if embeddings.shape[1:] != (parts, dim):
+            found = list(embeddings.shape[1:])
+            raise GalleryError(f"{path} is damaged: its embeddings are {found}, not {[parts, dim]}")
+        threshold, point = metadata["threshold"], metadata["operating_point"]
+        fits = threshold is None or (isinstance(threshold, float) and 0 <= threshold < math.inf)
+        if not (fits and isinstance(point, (dict, type(None)))):
+            raise GalleryError(f"{path} is damaged: its threshold is {threshold!r}, found by {point!r}")
         return Exported(
             fingerprint=str(metadata["fingerprint"]),
-            parts=int(metadata["parts"]),
-            dim=int(metadata["dim"]),
-            threshold=metadata["threshold"],
-            operating_point=metadata["operating_point"],
+            parts=parts,
+            dim=dim,
+            threshold=threshold,
+            operating_point=point,
             walks=[
                 (_walk(record, embedding, *embeddings.shape[1:]), _utc(record.enrolled_at))
                 for record, embedding in zip(records, embeddings, strict=True)
@@ -115,6 +120,9 @@ def read_export(path: Path) -> Exported:
 def _load(path: Path) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any]]:
     with path.open("rb") as stream:  # NumPy would leave a damaged one open
         try:
+            if zipfile.is_zipfile(stream):
+                _check_sizes(path, stream)
+            stream.seek(0)
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile) or set(file.files) != _MEMBERS:
                 raise GalleryError(f"{path} is no export of a gallery: gaitedge gallery export makes one")
@@ -127,6 +135,23 @@ def _load(path: Path) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any]]:
             if error.errno != errno.EINVAL:  # a place before the file's beginning, as damage may name it
                 raise
             raise GalleryError(f"{path} is damaged: it names places outside of itself") from None
+
+
+def _check_sizes(path: Path, stream: BinaryIO) -> None:
+    """Raise GalleryError where the members are more than the file: an export is not compressed.
+
+    A few kilobytes could unpack to more than the memory holds, and an array's header could claim it.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+                raise GalleryError(f"{path} is no export of a gallery: {member.filename} is compressed")
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0
+                shape, _, dtype = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+                if math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise GalleryError(f"{path} is damaged: {member.filename} is cut off")
 
 
 def _walk(record: Record, embedding: NDArray[np.float32], parts: int, dim: int) -> Enrolment:

@@ -95,8 +95,7 @@ def extract(
     open_video and open_segmenter raise.
     """
     out, settings = Path(out), settings or WalkSettings()
-    if (out.is_dir() and any(out.iterdir())) or (out.exists() and not out.is_dir()):
-        raise InputError(f"{out} is there already and not an empty folder: choose another one")
+    _check_places(out, None if contact_sheet is None else Path(contact_sheet))
     if seconds is not None and not seconds > 0:
         raise InputError(f"the seconds of a video to look at must be more than 0, not {seconds}")
     begun = time.monotonic()
@@ -132,6 +131,22 @@ def extract(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return done
+
+
+def _check_places(out: Path, sheet: Path | None) -> None:
+    """Raise InputError where something could not be written in the end, before anything is looked at."""
+    if (out.is_dir() and any(out.iterdir())) or (out.exists() and not out.is_dir()):
+        raise InputError(f"{out} is there already and not an empty folder: choose another one")
+    if out.is_symlink() or (out.exists() and out.samefile(Path.cwd())) or out.name == "..":
+        raise InputError(f"{out} is a link or the folder that you are in: choose another one")
+    if sheet is None:
+        return
+    if sheet.suffix.lower() != ".png" or sheet.is_dir():
+        raise InputError(f"a contact sheet is a PNG picture: name a file such as sheet.png, not {sheet}")
+    if out.resolve() in sheet.resolve().parents:
+        raise InputError(f"the contact sheet {sheet} cannot be in {out}, which is only there at the end")
+    if not sheet.parent.is_dir():
+        raise InputError(f"no folder {sheet.parent} to write {sheet.name} in")
 
 
 def _prime(segmenter: BackgroundSegmenter, source: str | Path, seconds: float | None) -> None:

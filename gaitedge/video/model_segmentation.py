@@ -105,6 +105,8 @@ class ModelSegmenter:
             raise InputError(
                 f"{self.path}: must give boxes [n, 4], scores [n], masks [n, h, w], not {shapes}"
             )
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise InputError(f"{self.path}: its boxes or scores hold NaN or infinite values")
         sure = np.zeros(size, np.float32)
         wanted = scores.reshape(count) >= self.threshold
         if "labels" in outputs:
@@ -120,6 +122,8 @@ class ModelSegmenter:
     def _grown(self, mask: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
         """A mask as probabilities, at this height and width."""
         values: NDArray[np.float32] = mask.astype(np.float32)
+        if np.isnan(values).any():  # nobody would be found, and nobody would know why
+            raise InputError(f"{self.path}: its mask holds NaN; check the model and its mean and std")
         if self._about.output is None and not self._logits:  # nobody said: the first one outside 0 to 1 does
             self._logits = bool(values.min() < 0 or values.max() > 1)
         if self._logits:

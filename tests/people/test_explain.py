@@ -121,3 +121,15 @@ def test_what_is_no_place_for_a_picture(tmp_path: Path) -> None:
         check_picture(tmp_path / "why.jpg")
     with pytest.raises(InputError, match=r"no folder .*none to write why\.png in"):
         explain(walk(), found("Ada"), tmp_path / "none" / "why.png")
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_an_explanation_takes_a_name(name: str) -> None:
+    with pytest.raises(InputError, match=r"name it OUT\.png"):
+        check_picture(Path(name))
+
+
+def test_an_explanation_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "why.png").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        check_picture(tmp_path / "why.png")

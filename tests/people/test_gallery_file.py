@@ -299,6 +299,8 @@ def test_a_newer_gallery_is_refused(path: Path) -> None:
         "UPDATE sequences SET embedding = x'0000c07f' || substr(embedding, 5) WHERE id = 2",
         "DELETE FROM subjects WHERE name = 'Ada'",
         "UPDATE subjects SET name = CAST(x'ff' AS TEXT)",
+        "UPDATE subjects SET name = x'ff'",
+        "UPDATE sequences SET enrolled_at = x'00'",
         "DROP TABLE sequences",
     ],
 )
@@ -310,6 +312,18 @@ def test_a_gallery_that_was_tampered_with(path: Path, change: str) -> None:
     with pytest.raises(GalleryError, match="damaged") as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"TABLE sequences", b"TA\xffLE sequences"), (b"condition TEXT", b"conditiom TEXT")]
+)
+def test_a_damaged_schema(old: bytes, new: bytes, path: Path) -> None:
+    """Python cannot even decode what SQLite says of the first."""
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(GalleryError, match="damaged"), Gallery.open(path) as gallery:
+        gallery.enroll("Eve", walk(0.0))
 
 
 def test_the_file_says_what_it_is(path: Path) -> None:

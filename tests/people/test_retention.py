@@ -25,7 +25,10 @@ def test_an_age_ends_at_a_moment(text: str, moment: str) -> None:
     assert parse_age(text, NOW).isoformat() == moment
 
 
-@pytest.mark.parametrize("text", ["", "90", "d", "-1d", "1.5d", "90 d", "9y", "2026-02-30", "999999w", "٣d"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "90", "d", "-1d", "1.5d", "90 d", "9y", "2026-02-30", "999999w", "٣d", "0001-01-01T00:00:00+23:00"],
+)
 def test_what_is_no_age(text: str) -> None:
     with pytest.raises(InputError, match="give it as 90d, 12w, 6m or a date"):
         parse_age(text, NOW)

@@ -227,3 +227,9 @@ def test_what_is_no_operating_point() -> None:
 
 def test_a_rate_is_a_plain_record() -> None:
     assert rate(np.array([True, False]), np.array([0, 1])) == Rate(0.5, 0.0, 1.0, 1, 2, 2)
+
+
+def test_the_smallest_rates_take_more_people_than_there_are() -> None:
+    with pytest.raises(InputError, match="needs walks of 1000000000000000 people"):
+        check_support(5e-324, 300)
+    check_support(5e-324, 300, allow_few=True)

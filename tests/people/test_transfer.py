@@ -173,6 +173,64 @@ def test_an_export_that_was_changed(change: Change, message: str, file: Path, tm
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    "about",
+    [
+        *({"threshold": value} for value in ("1", [1], True, -1.0, float("nan"), 10**400)),
+        {"threshold": 1.0, "operating_point": [1]},
+        {"parts": 8, "dim": 4},
+        {"parts": 10**30},
+    ],
+)
+def test_what_an_export_cannot_say_of_itself(about: dict[str, Any], path: Path, tmp_path: Path) -> None:
+    with Gallery.open(path) as gallery:
+        array, records = gallery.embeddings()
+    before = content(path)
+    whole = {"fingerprint": MODEL, "parts": 4, "dim": 8, "threshold": None, "operating_point": None}
+    transfer.write_export(tmp_path / "bad.npz", whole | about, array + 1, records)
+    for gallery_path in (tmp_path / "new", path):
+        with pytest.raises(GalleryError, match=r"bad\.npz is damaged"):
+            import_file(gallery_path, tmp_path / "bad.npz")
+    assert not (tmp_path / "new").exists()
+    assert content(path) == before
+
+
+def test_an_export_that_unpacks_to_more_than_it_is(file: Path, tmp_path: Path) -> None:
+    with np.load(file) as opened:
+        arrays = dict(opened)
+    np.savez_compressed(file, **arrays)
+    with pytest.raises(GalleryError, match="is compressed"):
+        import_file(tmp_path / "new", file)
+    np.savez(file, **arrays)
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = members["embeddings.npy"]
+    members["embeddings.npy"] = header.replace(b"(3, 4, 8), }" + b" " * 12, b"(3000000000000, 4, 8), }")
+    assert len(header) == len(members["embeddings.npy"])
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    with pytest.raises(GalleryError, match=r"embeddings\.npy is cut off"):
+        import_file(tmp_path / "new", file)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_import_that_was_killed_before_it_began_takes_the_threshold_over(
+    path: Path, file: Path, tmp_path: Path
+) -> None:
+    Gallery.create(tmp_path / "new", MODEL, 4, 8).close()
+    assert import_file(tmp_path / "new", file) == Imported(3, 0)
+    with Gallery.open(tmp_path / "new") as gallery:
+        assert (gallery.threshold, gallery.operating_point) == (0.25, POINT)
+
+
+def test_an_export_does_not_replace_the_gallery_s_log(path: Path) -> None:
+    with Gallery.open(path) as gallery:
+        for end in ("", "-wal", "-shm", "-journal"):
+            with pytest.raises(GalleryError, match="is the gallery itself"):
+                gallery.export(path.with_name(path.name + end))
+
+
 @pytest.mark.parametrize("change", ["subject", "condition", "frames", "enrolled_at", "embedding"])
 def test_what_no_gallery_takes_is_refused_even_with_a_checksum(
     change: str, path: Path, tmp_path: Path

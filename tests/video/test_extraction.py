@@ -173,3 +173,27 @@ def test_the_real_clip_is_one_walk(shared: Path, tmp_path: Path) -> None:
     assert walk.step == pytest.approx(0.6, abs=0.1)
     assert set(done.rejected_tracks) >= {"not moving", "too short"}
     assert {"too small", "cut at the border", "not upright"} <= set(done.rejected_frames)
+
+
+def test_what_cannot_be_written_in_the_end_is_told_before(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    before = contents(tmp_path)
+    for out in (tmp_path / "link", Path(), tmp_path / "empty"):
+        with pytest.raises(InputError, match="a link or the folder that you are in"):
+            extract(video, out)
+    out = tmp_path / "out"
+    for sheet, message in (
+        (video, "is a PNG picture"),
+        (tmp_path / "folder.png", "is a PNG picture"),
+        (Path(), "is a PNG picture"),
+        (out / "sheet.png", "cannot be in"),
+        (tmp_path / "none" / "sheet.png", "no folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            extract(video, out, contact_sheet=sheet)
+    assert contents(tmp_path) == before

@@ -202,3 +202,23 @@ def test_an_engine_that_cannot_use_a_model_says_so_in_one_line(tmp_path: Path, e
     with pytest.raises(InputError, match="cannot use it") as raised:
         ModelSegmenter(tmp_path / "m.onnx", engine=engine)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_mask_of_nan_is_no_mask(engine: str, tmp_path: Path) -> None:
+    """Nobody would be found, and nobody would know why."""
+    nodes = [
+        helper.make_node("Sub", ["image", "image"], ["zero"]),
+        helper.make_node("Div", ["zero", "zero"], ["nan"]),
+        helper.make_node("ReduceMean", ["nan"], ["mask"], axes=[1]),
+    ]
+    output = helper.make_tensor_value_info("mask", FLOAT, None)
+    model = save(tmp_path / "nan.onnx", nodes, [output], {}, shape=(1, 3, 32, 32))
+    with pytest.raises(InputError, match=r"nan\.onnx: its mask holds NaN"):
+        ModelSegmenter(model, engine=engine).segment(np.zeros((32, 32, 3), np.uint8))
+
+
+def test_scores_of_nan_find_nobody_and_say_so(tmp_path: Path) -> None:
+    model = of_boxes(tmp_path / "boxes.onnx", [float("nan"), 0.9])
+    with pytest.raises(InputError, match="boxes or scores hold NaN"):
+        ModelSegmenter(model).segment(np.zeros((32, 32, 3), np.uint8))
