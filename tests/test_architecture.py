@@ -66,6 +66,7 @@ def reaches(path: Path, forbidden: str) -> bool:
         ("walkers/", ["gaitedge.engines", "gaitedge.export", "gaitedge.people", "gaitedge.model", "torch"]),
         ("machine/", ["gaitedge.engines", "gaitedge.export", "gaitedge.people", "gaitedge.data", "torch"]),
         ("people/", ["gaitedge.export", "gaitedge.cli", "gaitedge.model", "torch"]),
+        ("video/", ["gaitedge.export", "gaitedge.people", "gaitedge.cli", "gaitedge.model", "torch"]),
         ("bundle.py", ["gaitedge.engines", "gaitedge.export", "gaitedge.people", "gaitedge.data"]),
         ("model.py", ["gaitedge.data", "gaitedge.engines", "gaitedge.export", "gaitedge.training"]),
         ("config.py", ["gaitedge.weights", "gaitedge.model", "gaitedge.data"]),
@@ -88,6 +89,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
     heavy = {"torch", "tensorrt", "pycuda", "openvino", "onnxruntime", "cv2", "polygraphy", "onnx", "PIL"} | {
         "cryptography",
         "matplotlib",
+        "scipy",
         "tensorboard",
     }
     pytorch = {"model.py", *(f"training/{name}.py" for name in TRAINING)}

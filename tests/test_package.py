@@ -21,6 +21,7 @@ OPTIONAL = (
     "openvino",
     "polygraphy",
     "pycuda",
+    "scipy",
     "tensorboard",
     "tensorrt",
     "torch",

@@ -18,6 +18,7 @@ from gaitedge.cli import (
     people,
     plugins,
     training,
+    video,
 )
 from gaitedge.cli.console import Group
 
@@ -52,6 +53,7 @@ app.command(rich_help_panel="Start here")(machine.demo)
 app.command(rich_help_panel="Start here")(machine.doctor)
 app.command(rich_help_panel="Data")(data.synth)
 app.command(rich_help_panel="Data")(data.prepare)
+app.command(rich_help_panel="Data")(video.silhouettes)
 app.command(rich_help_panel="Models")(training.train)
 app.command(rich_help_panel="Models")(training.ablate)
 app.command("eval", rich_help_panel="Models")(evaluation.evaluate)
