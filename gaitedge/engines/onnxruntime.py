@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import FRAMES_A_CALL, Choice, check_batch, check_sequence
-from gaitedge.errors import BundleError, one_line, require
+from gaitedge.errors import BundleError, MachineError, one_line, require
 from gaitedge.machine.cpu import cpu_model
 
 __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeFrames"]
