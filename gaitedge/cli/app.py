@@ -19,6 +19,7 @@ from gaitedge.cli import (
     plugins,
     training,
     video,
+    watch,
 )
 from gaitedge.cli.console import Group
 
@@ -67,4 +68,5 @@ app.add_typer(plugins.plugins, name="plugins", rich_help_panel="Models")
 app.command(rich_help_panel="People")(people.enroll)
 app.command(rich_help_panel="People")(people.identify)
 app.command(rich_help_panel="People")(people.threshold)
+app.command(rich_help_panel="People")(watch.watch)
 app.add_typer(gallery.gallery, name="gallery", rich_help_panel="People")

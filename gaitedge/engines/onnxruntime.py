@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import FRAMES_A_CALL, Choice, check_batch, check_sequence
-from gaitedge.errors import BundleError, one_line, require
+from gaitedge.errors import BundleError, MachineError, one_line, require
 from gaitedge.machine.cpu import cpu_model
 
 __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeFrames"]
@@ -60,6 +60,7 @@ class _Session:
         if found != wanted:
             raise BundleError(f"{bundle.path}: {choice.graph} maps {found}, its manifest's network {wanted}")
         self._session = session
+        self._failures = (failures.Fail, failures.RuntimeException)
 
 
 class OnnxRuntimeEngine(_Session):
@@ -95,5 +96,8 @@ class OnnxRuntimeFrames(_Session):
         features = []
         for start in range(0, len(sequence), FRAMES_A_CALL):
             block = sequence[None, start : start + FRAMES_A_CALL]
-            features.append(self._session.run(["part_features"], {"silhouettes": block})[0][0])
+            try:
+                features.append(self._session.run(["part_features"], {"silhouettes": block})[0][0])
+            except self._failures as error:  # as of memory; to be told from a bug by who goes on
+                raise MachineError(f"ONNX Runtime failed: {one_line(error)}") from error
         return np.concatenate(features)

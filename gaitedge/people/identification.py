@@ -14,7 +14,7 @@ from gaitedge.errors import GalleryError, InputError
 from gaitedge.people.gallery import Gallery, Record
 from gaitedge.people.search import Index, build_index, nearest
 
-__all__ = ["Identification", "Match", "distances", "identify", "suggest_threshold"]
+__all__ = ["Identification", "Match", "distances", "identify", "rank", "suggest_threshold"]
 
 PROBE_BLOCK, GALLERY_BLOCK = 1024, 2048  # pairs worked on at once: 16 MB for each array of them
 DIRECT_BLOCK = 4096  # close pairs whose differences are taken at once: 8 MB of 256 features
@@ -132,7 +132,20 @@ def identify(
     embeddings, records = gallery.embeddings()
     if not records:
         raise GalleryError(f"nobody is enrolled in {gallery.path}; enrol somebody first")
-    found = nearest(embeddings, _index(gallery, embeddings, records), probe, max(top, 2))
+    return rank(embeddings, records, _index(gallery, embeddings, records), probe, top, threshold)
+
+
+def rank(
+    embeddings: NDArray[np.float32],
+    records: Sequence[Record],
+    index: Index,
+    probe: NDArray[np.float32],
+    top: int,
+    threshold: float | None,
+) -> Identification:
+    """As `identify`, among embeddings [n, parts, dim] that were read before: whoever keeps them goes on
+    while the gallery's file is locked. index: of `build_index`; threshold: None for none."""
+    found = nearest(embeddings, index, probe, max(top, 2))
     matches = []
     for one in found[:top]:
         record, parts = records[one.row], tuple(one.parts.tolist())
