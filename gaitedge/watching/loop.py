@@ -144,6 +144,8 @@ class Watcher:
         Raises what the source raises, after every track's last decision.
         """
         self._begun = self._came = self._counted_at = self._clock()
+        if self._progress is not None:
+            self._progress(self._status(video))
         if self._enrolled.threshold is None:
             self._notice("no threshold", "the gallery has no threshold: nobody will be unknown")
         try:
@@ -166,7 +168,7 @@ class Watcher:
         """Frames until all that is followed must end."""
         while True:
             self._finish(video)
-            frame = self._next(video, stop)
+            frame = self._next(video, seconds, stop)
             if frame is None:
                 return
             if self._first is None:
@@ -183,7 +185,7 @@ class Watcher:
             self._frames += 1
             yield frame
 
-    def _next(self, video: Source, stop: Callable[[], bool]) -> Frame | None:
+    def _next(self, video: Source, seconds: float | None, stop: Callable[[], bool]) -> Frame | None:
         """The next frame; None where all tracks must end, for ever if `_over`."""
         if self._held is not None:
             held, self._held = self._held, None
@@ -206,12 +208,16 @@ class Watcher:
                 return frame
             if video.ended:
                 self._over = True
-                if before.last_error is not None:
-                    self._notice("source ended early", before.last_error)
+                after = video.statistics
+                if after.last_error is not None and not after.reconnects:  # of a file that was cut off
+                    self._notice("source ended early", after.last_error)
                 return None
             if not (before.connected or self._lost):
                 self._lost = True
                 self._notice("lost", before.last_error or "the source gives no frames")
+            if self._lost and seconds is not None and now - self._begun >= seconds:
+                self._over = True
+                return None
             if now - self._came > self.settings.walks.tracker.coast and self._people:
                 return None  # nobody is where he or she was
             self._finish(video)
