@@ -42,6 +42,9 @@ class TrackerSettings:
     """Share of an expected box that lies in a blob at which the blob may hold that person."""
     wider: float = 1.25
     """Width or area of a blob in comparison with the largest person in it, from which it holds several."""
+    comparable: float = 0.25
+    """Area in comparison with the largest person in a blob, from which a track is another person, not the
+    rest of a shadow or something that is carried."""
     smooth: float = 0.25
     """Seconds over which velocity and size are averaged."""
 
@@ -147,10 +150,11 @@ class Tracker:
                 )
                 if track.confirmed and own < 0.3 and _inside(expected, blob.box) >= settings.covered:
                     inside.append(track)
+            area = max((track.area for track in inside), default=0.0)
+            inside = [track for track in inside if track.area >= settings.comparable * area]
             if len(inside) < 2:
                 continue
             width = max(track.width for track in inside)
-            area = max(track.area for track in inside)
             larger = blob.box.width > settings.wider * width or blob.area > settings.wider * area
             if larger or sum(track.in_merged for track in inside) > 1:
                 found[number] = inside

@@ -51,6 +51,17 @@ def test_two_in_one_blob_are_merged_and_nobodys() -> None:
     assert 8 <= len(together) <= 30
 
 
+def test_a_persons_own_shadow_that_touches_him_again_merges_with_nobody() -> None:
+    tracker = Tracker()
+    for n in range(20):
+        apart = [block(100 + 3 * n), block(130 + 3 * n, top=140, width=20, height=10)]
+        tracker.update(apart, n / RATE)
+    assert len(tracker.active) == 2
+    for n in range(20, 30):
+        seen = tracker.update([block(100 + 3 * n, width=50)], n / RATE)
+        assert ([track for track, _ in seen], tracker.merged) == ([1], {})
+
+
 def test_one_who_passes_behind_a_pillar_is_the_same_afterwards() -> None:
     scene = Scene((Person(60, 580, last=100),), frames=100, pillar=(300, 345))
     shown, _ = followed(scene)
