@@ -22,9 +22,9 @@ from gaitedge.video.live import LiveStatistics
 from gaitedge.video.segmentation import Segmenter
 from gaitedge.video.walks import Event, Rejected, TrackEnded, WalkSettings, WalkSilhouette, walks
 from gaitedge.watching.annotation import AnnotatedVideo, Mark
-from gaitedge.watching.reports import Notice, PersonReport, Report
+from gaitedge.watching.reports import Notice, PersonReport, Report, Status
 
-__all__ = ["Source", "Status", "WatchSettings", "Watcher"]
+__all__ = ["People", "Source", "WatchSettings", "Watcher"]
 
 _WAIT_S = 0.1  # for a frame, before it is asked whether to stop
 _STATUS_S = 1.0
@@ -44,27 +44,6 @@ class WatchSettings:
     """Seconds that a silhouette waits for others to share a run of the engine with, at most."""
     failures: int = 10
     """Failures of the engine in a row after which it is given up."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a watch is doing."""
-
-    frames: int
-    """That were looked at."""
-    rate: float
-    """Frames a second, of the last second or so; at the end, of all."""
-    people: int
-    """That are followed now."""
-    tracks: int
-    """That ended."""
-    walks: int
-    """Of these, walks that got a final decision; the others were rejected."""
-    dropped: int
-    """Frames that the watch was too slow for."""
-    reconnects: int
-    lost: bool
-    """Whether the source gives nothing at present."""
 
 
 class Source(Protocol):

@@ -21,7 +21,7 @@ from scenes import HEIGHT, RATE, WIDTH, Person, Scene
 from gaitedge.cli.interrupt import INTERRUPTED
 from gaitedge.people.gallery import Gallery
 from gaitedge.video.capture import open_video
-from gaitedge.watching.loop import Status
+from gaitedge.watching.reports import Status
 
 
 def make_film(path: Path, subject: int) -> Path:

@@ -21,8 +21,8 @@ from gaitedge.people.identification import Identification, Match
 from gaitedge.streaming.stream import Stream
 from gaitedge.video.capture import Frame
 from gaitedge.video.live import LiveStatistics
-from gaitedge.watching.loop import Status, Watcher, WatchSettings
-from gaitedge.watching.reports import Notice, PersonReport, Report
+from gaitedge.watching.loop import Watcher, WatchSettings
+from gaitedge.watching.reports import Notice, PersonReport, Report, Status
 
 CONNECTED = LiveStatistics(0, 0, 0, True, None)
 LOST = dataclasses.replace(CONNECTED, connected=False, last_error="camera stopped")
