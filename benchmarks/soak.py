@@ -23,8 +23,7 @@ from gaitedge.bundle import Bundle
 from gaitedge.errors import GaitEdgeError, InputError
 from gaitedge.export.exporter import export
 from gaitedge.people.gallery import Enrolment, Gallery
-from gaitedge.watching.loop import Status
-from gaitedge.watching.reports import PersonReport, Report
+from gaitedge.watching.reports import PersonReport, Report, Status
 from gaitedge.watching.watch import watch
 from gaitedge.weights import shipped_weights
 

@@ -67,6 +67,7 @@ def reaches(path: Path, forbidden: str) -> bool:
         ("machine/", ["gaitedge.engines", "gaitedge.export", "gaitedge.people", "gaitedge.data", "torch"]),
         ("people/", ["gaitedge.export", "gaitedge.cli", "gaitedge.model", "torch"]),
         ("video/", ["gaitedge.export", "gaitedge.people", "gaitedge.cli", "gaitedge.model", "torch"]),
+        ("watching/", ["gaitedge.export", "gaitedge.cli", "gaitedge.model", "gaitedge.training", "torch"]),
         ("bundle.py", ["gaitedge.engines", "gaitedge.export", "gaitedge.people", "gaitedge.data"]),
         ("model.py", ["gaitedge.data", "gaitedge.engines", "gaitedge.export", "gaitedge.training"]),
         ("config.py", ["gaitedge.weights", "gaitedge.model", "gaitedge.data"]),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from videos import write_video
 
 from gaitedge.errors import InputError, MachineError
 from gaitedge.machine.cuda_driver import CudaDevice
@@ -58,11 +59,28 @@ def test_a_benchmark_writes_its_figures(
     assert all(name in done.stdout for name in rows)
 
 
+@pytest.mark.slow
+def test_a_soak_writes_its_readings(tmp_path: Path) -> None:
+    film, out = write_video(tmp_path / "film.avi"), tmp_path / "result.json"
+    command = [sys.executable, str(FOLDER / "soak.py"), str(film), "--minutes", "0.1", "--every", "0.5"]
+    done = subprocess.run(
+        [*command, "--json", str(out)], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode in (0, 1), done.stderr  # so short a soak has no verdict worth a test
+    report = json.loads(out.read_text())
+    assert report["machine"]["cpu"]
+    assert (report["video"], report["minutes"], report["status"]["dropped"]) == ("film.avi", 0.1, 0)
+    results = report["results"]
+    assert len(results["readings"]) > 1
+    assert all(reading["rss_mb"] > 10 for reading in results["readings"])
+    assert f"memory grew {results['growth_mb']:+.2f} MB" in done.stdout
+
+
 def test_every_benchmark_says_what_it_does() -> None:
     scripts = [script for script in sorted(FOLDER.glob("*.py")) if "__main__" in script.read_text()]
     names = {script.name for script in scripts}
     programs = {"cold_start.py", "engines.py", "evaluation.py", "gpu.py", "int8.py", "kernels.py"}
-    programs |= {"decisions.py", "loader.py", "search.py", "streaming.py", "training.py"}
+    programs |= {"decisions.py", "loader.py", "search.py", "soak.py", "streaming.py", "training.py"}
     assert names == programs | {"gpu_candidates.py"}  # which gpu.py starts
     for script in (FOLDER / name for name in sorted(programs)):
         done = subprocess.run(

@@ -19,8 +19,7 @@ from gaitedge.cli.gallery import KeyFileOption
 from gaitedge.files import naming
 
 if TYPE_CHECKING:
-    from gaitedge.watching.loop import Status
-    from gaitedge.watching.reports import Report
+    from gaitedge.watching.reports import Report, Status
 
 __all__ = ["watch"]
 
@@ -89,7 +88,6 @@ def watch(
             stop=lambda: bool(stopped),
             progress=status.show if status.shown else None,
         )
-        status.clear()
     if signal.SIGINT in stopped:
         raise KeyboardInterrupt
 
@@ -128,6 +126,7 @@ def _lines(out: Path | None, status: _StatusLine) -> Iterator[Callable[[Report],
                 stream.write(f"{line}\n")
                 stream.flush()
 
+        stack.callback(status.clear)
         yield write
 
 

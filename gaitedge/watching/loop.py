@@ -22,9 +22,9 @@ from gaitedge.video.live import LiveStatistics
 from gaitedge.video.segmentation import Segmenter
 from gaitedge.video.walks import Event, Rejected, TrackEnded, WalkSettings, WalkSilhouette, walks
 from gaitedge.watching.annotation import AnnotatedVideo, Mark
-from gaitedge.watching.reports import Notice, PersonReport, Report
+from gaitedge.watching.reports import Notice, PersonReport, Report, Status
 
-__all__ = ["Source", "Status", "WatchSettings", "Watcher"]
+__all__ = ["People", "Source", "WatchSettings", "Watcher"]
 
 _WAIT_S = 0.1  # for a frame, before it is asked whether to stop
 _STATUS_S = 1.0
@@ -44,27 +44,6 @@ class WatchSettings:
     """Seconds that a silhouette waits for others to share a run of the engine with, at most."""
     failures: int = 10
     """Failures of the engine in a row after which it is given up."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a watch is doing."""
-
-    frames: int
-    """That were looked at."""
-    rate: float
-    """Frames a second, of the last second or so; at the end, of all."""
-    people: int
-    """That are followed now."""
-    tracks: int
-    """That ended."""
-    walks: int
-    """Of these, walks that got a final decision; the others were rejected."""
-    dropped: int
-    """Frames that the watch was too slow for."""
-    reconnects: int
-    lost: bool
-    """Whether the source gives nothing at present."""
 
 
 class Source(Protocol):
@@ -144,6 +123,8 @@ class Watcher:
         Raises what the source raises, after every track's last decision.
         """
         self._begun = self._came = self._counted_at = self._clock()
+        if self._progress is not None:
+            self._progress(self._status(video))
         if self._enrolled.threshold is None:
             self._notice("no threshold", "the gallery has no threshold: nobody will be unknown")
         try:
@@ -166,7 +147,7 @@ class Watcher:
         """Frames until all that is followed must end."""
         while True:
             self._finish(video)
-            frame = self._next(video, stop)
+            frame = self._next(video, seconds, stop)
             if frame is None:
                 return
             if self._first is None:
@@ -183,7 +164,7 @@ class Watcher:
             self._frames += 1
             yield frame
 
-    def _next(self, video: Source, stop: Callable[[], bool]) -> Frame | None:
+    def _next(self, video: Source, seconds: float | None, stop: Callable[[], bool]) -> Frame | None:
         """The next frame; None where all tracks must end, for ever if `_over`."""
         if self._held is not None:
             held, self._held = self._held, None
@@ -206,12 +187,16 @@ class Watcher:
                 return frame
             if video.ended:
                 self._over = True
-                if before.last_error is not None:
-                    self._notice("source ended early", before.last_error)
+                after = video.statistics
+                if after.last_error is not None and not after.reconnects:  # of a file that was cut off
+                    self._notice("source ended early", after.last_error)
                 return None
             if not (before.connected or self._lost):
                 self._lost = True
                 self._notice("lost", before.last_error or "the source gives no frames")
+            if self._lost and seconds is not None and now - self._begun >= seconds:
+                self._over = True
+                return None
             if now - self._came > self.settings.walks.tracker.coast and self._people:
                 return None  # nobody is where he or she was
             self._finish(video)

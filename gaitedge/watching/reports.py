@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Notice", "PersonReport", "Report"]
+__all__ = ["Notice", "PersonReport", "Report", "Status"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,27 @@ class Notice:
     """In a few fixed words: docs/watch.md lists them."""
     message: str
     """In one line, for people."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a watch is doing."""
+
+    frames: int
+    """That were looked at."""
+    rate: float
+    """Frames a second, of the last second or so; at the end, of all."""
+    people: int
+    """That are followed now."""
+    tracks: int
+    """That ended."""
+    walks: int
+    """Of these, walks that got a final decision; the others were rejected."""
+    dropped: int
+    """Frames that the watch was too slow for."""
+    reconnects: int
+    lost: bool
+    """Whether the source gives nothing at present."""
 
 
 Report = PersonReport | Notice

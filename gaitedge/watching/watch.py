@@ -20,8 +20,8 @@ from gaitedge.video.segmentation import BackgroundSegmenter, Segmenter, open_seg
 from gaitedge.video.sources import locate
 from gaitedge.watching.annotation import AnnotatedVideo
 from gaitedge.watching.enrolled import Enrolled
-from gaitedge.watching.loop import Status, Watcher, WatchSettings
-from gaitedge.watching.reports import Report
+from gaitedge.watching.loop import Watcher, WatchSettings
+from gaitedge.watching.reports import Report, Status
 
 __all__ = ["watch"]
 
