@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gaitedge.data.silhouettes import Silhouettes, read_folder, read_pickle, take_sequence
@@ -44,8 +45,8 @@ def open_sources(text: str | Path, minimum: int = LEAST_FRAMES) -> list[Source]:
 
     text: a folder of PNGs, raw of any one size, or of 64×44 or 64×64 pixels, which count as aligned
     already; an OpenGait pickle; a store, STORE for all of its walks, STORE:007, STORE:007/nm or
-    STORE:007/nm-01/090 for some, where * stands for any. minimum: frames that a walk must have; of
-    several walks of a store the shorter ones are left out.
+    STORE:007/nm-01/090 for some, where * stands for any text and ? for any character. minimum: frames
+    that a walk must have; of several walks of a store the shorter ones are left out.
     Raises InputError where there is nothing of the kind, SilhouetteError where an image or a pickle
     is not usable or the walk is too short, StoreError where the store is not usable.
     """
@@ -81,10 +82,16 @@ def _from_store(path: Path, pattern: str, minimum: int) -> list[Source]:
         raise InputError(
             f"{pattern!r} is no sequence of a store: SUBJECT/CONDITION/VIEW, such as 007/nm-01/090"
         )
-    wanted = [None if part in ("", "*") else [part] for part in [*parts, "", "", ""][:3]]
-    numbers = store.select(*wanted)
+    parts = [*parts, "", "", ""][:3]
+    exact = [[part] if part and not _is_pattern(part) else None for part in parts]
+    patterns = [part.replace("[", "[[]") if _is_pattern(part) else "*" for part in parts]
+    numbers = [
+        number
+        for number in store.select(*exact)
+        if all(map(fnmatchcase, store.sequences[number].name.split("/"), patterns))
+    ]
     if not numbers:
-        if len(parts) == 3 and all(wanted):
+        if all(exact):
             store.find(pattern)  # says what there is instead
         raise StoreError(f"no sequence matches {pattern!r} in the store {path}")
     sources = []
@@ -101,6 +108,10 @@ def _from_store(path: Path, pattern: str, minimum: int) -> list[Source]:
         )
     enough = [source for source in sources if len(source.silhouettes) >= minimum]
     return enough or [_long_enough(sources[0], minimum)]
+
+
+def _is_pattern(text: str) -> bool:
+    return "*" in text or "?" in text
 
 
 def _long_enough(source: Source, minimum: int) -> Source:

@@ -92,6 +92,8 @@ def test_several_of_a_store(store: Path) -> None:
     ]
     assert names(f"{store}:039/nm") == ["039/nm-01/090", "039/nm-02/090"]
     assert names(f"{store}:*/bg-01") == names(f"{store}:*/bg/090") == ["007/bg-01/090", "039/bg-01/090"]
+    assert names(f"{store}:0?9/nm-*") == ["039/nm-01/090", "039/nm-02/090"]
+    assert names(f"{store}:0*/b?-01/09?") == ["007/bg-01/090", "039/bg-01/090"]
     assert len(open_sources(store, minimum=14)) == 12
     with pytest.raises(InputError, match=r"holds 3 walks, must be one, such as .*:007/nm-01/090"):
         open_source(f"{store}:007")
@@ -106,6 +108,7 @@ def test_a_store_at_a_path_with_a_colon(store: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
+        ("0*/nm-9?", r"no sequence matches '0\*/nm-9\?' in the store"),
         ("007/nm-09/090", r"no sequence '007/nm-09/090' .*; it holds, for example, 007/nm-01/000"),
         ("007/nm/018", "no sequence '007/nm/018'"),
         ("008", "no sequence matches '008'"),
