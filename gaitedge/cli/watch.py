@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from gaitedge.cli.console import BundleArgument, EngineOption
+from gaitedge.cli.console import BundleArgument
 from gaitedge.cli.gallery import KeyFileOption
 from gaitedge.files import naming
 
@@ -48,7 +48,9 @@ def watch(
     threshold: Annotated[
         float | None, typer.Option(help="Distance beyond which a walk is nobody's; the gallery's by default.")
     ] = None,
-    engine: EngineOption = "auto",
+    engine: Annotated[
+        str, typer.Option(help="Of the frame network: auto, cuda, openvino or onnxruntime.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")] = None,
     key_file: KeyFileOption = None,
     seconds: Annotated[float | None, typer.Option(help="To watch; without end by default.")] = None,

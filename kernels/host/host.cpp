@@ -269,8 +269,7 @@ struct MatrixA {
   uint32_t a[4], b[2];
 };
 
-template <class T>
-void products(const void* const* in, float (&a)[16][16], float (&b)[16][8]) {
+void fragments(const void* const* in, float (&a)[16][16], float (&b)[16][8]) {
   for (int lane = 0; lane < kLanes; ++lane) {
     const auto& own = *static_cast<const MatrixA*>(in[lane]);
     const int g = lane / 4, t = lane % 4;
@@ -289,7 +288,7 @@ void products(const void* const* in, float (&a)[16][16], float (&b)[16][8]) {
 
 void multiplied_f16(const void* const* in, void* const* out, int) {
   float a[16][16], b[16][8], c[16][8] = {};
-  products<float>(in, a, b);
+  fragments(in, a, b);
   for (int k = 0; k < 16; ++k) {
     for (int row = 0; row < 16; ++row) {
       for (int column = 0; column < 8; ++column) c[row][column] += a[row][k] * b[k][column];
