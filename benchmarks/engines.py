@@ -23,10 +23,10 @@ from turns import Worker
 from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
 from gaitedge.calibration.applying import find_quantization
 from gaitedge.engines import load
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.export.exporter import export
 from gaitedge.export.graph import LETTER, Plan, build_graph
 from gaitedge.machine.cpu import cpu_features, usable_cores
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import load_weights, shipped_weights
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -28,11 +28,12 @@ import numpy as np
 from documents import save
 from numpy.typing import NDArray
 
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import GaitEdgeError, InputError, MachineError
 from gaitedge.export.agreement import TOLERANCES, measure
 from gaitedge.machine.cuda_driver import CudaDevice
 from gaitedge.machine.tensorrt import require_gpu
-from gaitedge.profiling import draw_silhouettes, percentile
+from gaitedge.profiling.figures import percentile
 from gaitedge.weights import load_weights, shipped_weights
 
 ROOT = Path(__file__).resolve().parents[1]

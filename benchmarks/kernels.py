@@ -24,11 +24,12 @@ from gpu import default_name, driver_version, parse_shape
 from kernel_work import Memory, Work, frame_network, kernels, micro_motion, two_launches
 
 from gaitedge import cuda
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import GaitEdgeError, MachineError, require
 from gaitedge.export.agreement import TOLERANCES, measure
 from gaitedge.machine.cuda_driver import CudaDevice
 from gaitedge.machine.tensorrt import require_gpu
-from gaitedge.profiling import draw_silhouettes, percentile
+from gaitedge.profiling.figures import percentile
 from gaitedge.weights import load_weights, shipped_weights
 
 INPUTS = 4  # different sets of every launch, taken in turn

@@ -18,7 +18,7 @@ import numpy as np
 from documents import save
 
 from gaitedge.data.store import Store, StoreWriter
-from gaitedge.profiling import draw_silhouettes
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.training.distributed import Team
 from gaitedge.training.loop import RunOptions, batches
 from gaitedge.training.presets import Recipe

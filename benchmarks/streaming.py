@@ -22,9 +22,9 @@ from turns import Worker
 
 from gaitedge.bundle import Bundle
 from gaitedge.engines import load
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.export.exporter import export
 from gaitedge.machine.cpu import usable_cores
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.streaming.scheduler import Scheduler
 from gaitedge.streaming.stream import Network, Stream, take_features
 from gaitedge.weights import shipped_weights

@@ -18,12 +18,12 @@ from gaitedge.config import GaitPartConfig
 from gaitedge.data.splits import choose_subjects
 from gaitedge.data.store import Store
 from gaitedge.engines import Engine, embed_all, load
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.evaluation.evaluating import Progress, Walks, evaluate_embeddings
 from gaitedge.evaluation.protocols import choose_protocol, select
 from gaitedge.export.agreement import cosines, measure
 from gaitedge.export.graph import Plan, build_graph
 from gaitedge.manifest import Target
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import Weights
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import Engine, load
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError, MachineError, one_line, require
 from gaitedge.export.graph import LETTER, build_graph
 from gaitedge.manifest import Agreement, Target
-from gaitedge.profiling import draw_silhouettes
 
 if TYPE_CHECKING:
     from gaitedge.config import GaitPartConfig

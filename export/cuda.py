@@ -13,11 +13,11 @@ from gaitedge.bundle import make_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines.cuda import CudaEngine, require_kernels
 from gaitedge.engines.cuda_payload import FRAME_NETWORK, LAYERS, TWO_LAUNCHES, Form, Payload, scalar
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError
 from gaitedge.export import agreement, packing
 from gaitedge.machine.tensorrt import driver, platform
 from gaitedge.manifest import Agreement, Packed, Target
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import fingerprint
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from gaitedge.data.store import is_store
 from gaitedge.errors import InputError
 from gaitedge.export.exporter import ExportReport, export
 from gaitedge.people.recognizer import Identified, Recognizer
-from gaitedge.profiling import Measurement, bench
+from gaitedge.profiling.measuring import Measurement, bench
 from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import shipped_weights
 

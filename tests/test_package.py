@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 import textwrap
@@ -69,6 +70,14 @@ def test_every_module_imports_without_the_optional_packages() -> None:
         "import importlib\nfor name in sys.argv[1:]: importlib.import_module(name)", *modules()
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_room_is_in_the_wheel() -> None:
+    """An editable install has a folder that the list forgets; an installed one would lack it."""
+    root = Path(__file__).resolve().parents[1]
+    listed = re.findall(r'^    "(gaitedge[\w.]*)",$', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    rooms = {"gaitedge", *(f"gaitedge.{path.parent.name}" for path in root.glob("gaitedge/*/__init__.py"))}
+    assert sorted(listed) == sorted(rooms)
 
 
 def test_every_help_runs_without_the_optional_packages() -> None:

@@ -21,7 +21,7 @@ from gaitedge.cli.console import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gaitedge.profiling import Measurement
+    from gaitedge.profiling.measuring import Measurement
 
 __all__ = ["bench", "demo", "doctor"]
 
@@ -91,9 +91,10 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure latency and throughput at every batch size with every length."""
-    from gaitedge import profiling
     from gaitedge.bundle import Bundle
     from gaitedge.engines import load
+    from gaitedge.machine.environment import environment
+    from gaitedge.profiling.measuring import bench as measure
 
     loaded = load(Bundle.open(bundle), engine, threads=threads, precision=precision)
     batches, lengths = _integers("--batch", batch), _integers("--frames", frames)
@@ -105,9 +106,9 @@ def bench(
             done.append(measurement)
             progress(len(done), total)
 
-        found = profiling.bench(loaded, batches, lengths, seconds=seconds, progress=count)
+        found = measure(loaded, batches, lengths, seconds=seconds, progress=count)
     if json:
-        print_json({"engine": loaded.description, "machine": profiling.machine(), "measurements": found})
+        print_json({"engine": loaded.description, "machine": environment(), "measurements": found})
         return
     say(loaded.description)
     _latency(found)

@@ -10,11 +10,11 @@ from graphs import measured_scales
 
 from gaitedge.calibration.execution import executed
 from gaitedge.config import GaitPartConfig
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError
 from gaitedge.export.graph import Plan, build_frame_graph, build_graph
 from gaitedge.export.plan import HP, bias_shapes, layer_names
 from gaitedge.machine.cpu import cpu_features
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import Weights, load_weights, shipped_weights
 
 VNNI = {"avx512_vnni", "avx_vnni", "amx_int8"}

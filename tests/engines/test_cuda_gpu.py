@@ -16,10 +16,10 @@ from gaitedge.bundle import Bundle
 from gaitedge.calibration.applying import find_quantization
 from gaitedge.engines import embed_all, load, load_target
 from gaitedge.engines.cuda import CudaEngine, lacking
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.export.agreement import check_agreement, measure
 from gaitedge.export.exporter import export, open_model
 from gaitedge.machine.tensorrt import free_memory, require_gpu
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import save_weights, shipped_weights
 
 pytestmark = [

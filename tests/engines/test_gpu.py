@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle, make_bundle
 from gaitedge.calibration.applying import find_quantization
 from gaitedge.engines import embed_all, load_target
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.engines.tensorrt import TensorRTEngine
 from gaitedge.errors import BundleError, InputError
 from gaitedge.export.agreement import check_agreement, measure
@@ -28,7 +29,6 @@ from gaitedge.export.graph import LETTER, Plan
 from gaitedge.export.tensorrt import BuildOptions, Range
 from gaitedge.machine.tensorrt import free_memory, lacking, require_gpu
 from gaitedge.manifest import Build, Target
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import shipped_weights
 
 pytestmark = [

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from networks import configs, random_silhouettes, random_weights
 
 from gaitedge.config import GaitPartConfig
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.export.graph import Plan, build_frame_graph, build_graph
 from gaitedge.export.plan import HP
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import load_weights, shipped_weights
 
 PAPER = GaitPartConfig()

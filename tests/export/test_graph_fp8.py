@@ -11,9 +11,9 @@ from graphs import check, constants, measured_scales, reference, run, smallest_c
 from networks import random_weights
 
 from gaitedge.config import GaitPartConfig
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError
 from gaitedge.export.graph import Plan, build_graph
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import load_weights, shipped_weights
 
 SMALL = GaitPartConfig(channels=(4, 8, 12))

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from networks import configs, random_silhouettes, random_weights
 
 from gaitedge.config import GaitPartConfig
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError
 from gaitedge.export.graph import Plan, build_frame_graph, build_graph
-from gaitedge.profiling import draw_silhouettes
 from gaitedge.weights import load_weights, shipped_weights
 
 FORMS = [(f, m) for f in ("fold", "split", "plugin") for m in ("grouped", "per_part", "plugin")]

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge import __version__
-from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import Engine
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError
-from gaitedge.machine.cpu import cpu_model, usable_cores
+from gaitedge.profiling.figures import percentile
 
-__all__ = ["Measurement", "bench", "draw_silhouettes", "machine", "percentile"]
+__all__ = ["Measurement", "bench"]
 
 _INPUTS = 4  # different ones for each shape, taken in turn
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
 
 
 @dataclass(frozen=True)
@@ -80,50 +74,6 @@ def bench(
             if progress is not None:
                 progress(results[-1])
     return results
-
-
-def percentile(ordered: Sequence[float], percent: int) -> float:
-    """The percentile of ascending values by the rule of NVIDIA's trtexec.
-
-    The largest value once the upper (100 - percent) % are left out, rounded down.
-    """
-    left_out = len(ordered) * (100 - percent) // 100
-    return ordered[max(len(ordered) - 1 - left_out, 0)]
-
-
-def draw_silhouettes(batch: int, frames: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw white blobs with soft edges, [batch, frames, 64, 44]: no walkers, but such pixels as theirs."""
-    rows = np.arange(HEIGHT, dtype=np.float32)[:, None]
-    columns = np.arange(WIDTH, dtype=np.float32)
-    out = np.zeros((batch * frames, HEIGHT, WIDTH), np.uint8)
-    for image in out:  # three ellipses about where head, trunk and legs are
-        for centre, tall, wide in ((8, 8, 5), (28, 18, 9), (50, 14, 12)):
-            y, x = rng.normal(centre, 2), rng.normal(WIDTH / 2, 2)
-            squash = rng.uniform(0.6, 1.2, 2)
-            radius = np.hypot((rows - y) / (tall * squash[0]), (columns - x) / (wide * squash[1]))
-            np.maximum(image, np.clip((1.1 - radius) * 1275, 0, 255).astype(np.uint8), out=image)
-    return out.reshape(batch, frames, HEIGHT, WIDTH)
-
-
-def machine() -> dict[str, Any]:
-    """What a measurement was made on, as JSON can hold it."""
-    versions = {package: _version(package) for package in _PACKAGES}
-    return {
-        "cpu": cpu_model(),
-        "cores": usable_cores(),
-        "logical_cpus": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "gaitedge": __version__,
-        "packages": versions,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _run(

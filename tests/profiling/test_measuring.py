@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gaitedge.config import GaitPartConfig
+from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError
-from gaitedge.profiling import Measurement, bench, draw_silhouettes, machine, percentile
+from gaitedge.machine.environment import environment
+from gaitedge.profiling.figures import percentile
+from gaitedge.profiling.measuring import Measurement, bench
 
 
 class SleepyEngine:
@@ -142,7 +145,9 @@ def test_impossible_measurements_are_refused(bad: dict[str, object]) -> None:
 
 def test_results_and_machine_are_json() -> None:
     results = bench(SleepyEngine(0), warmup_s=0, seconds=0, minimum_runs=1)
-    text = json.dumps({"machine": machine(), "results": [dataclasses.asdict(result) for result in results]})
+    text = json.dumps(
+        {"machine": environment(), "results": [dataclasses.asdict(result) for result in results]}
+    )
     read = json.loads(text)
     assert Measurement(**read["results"][0]) == results[0]
     assert read["machine"]["cores"] >= 1
