@@ -1,7 +1,7 @@
 """Every way to run GaitPart on this processor, side by side: python benchmarks/engines.py
 
 The first row is the paper's letter in eager PyTorch; the others are compared with it. Every candidate
-lives in a process of its own and they take turns, round after round (turns.py says why).
+lives in a process of its own and they take turns, round after round (gaitedge/profiling/turns.py says why).
 Every candidate's embeddings are compared with the first one's: a fast wrong answer shows.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from documents import save
 from numpy.typing import NDArray
-from turns import Worker
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
 from gaitedge.calibration.applying import find_quantization
@@ -27,6 +26,7 @@ from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.export.exporter import export
 from gaitedge.export.graph import LETTER, Plan, build_graph
 from gaitedge.machine.cpu import cpu_features, usable_cores
+from gaitedge.profiling.turns import Worker
 from gaitedge.weights import load_weights, shipped_weights
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from documents import save
 from numpy.typing import NDArray
-from turns import Worker
 
 from gaitedge.machine.cpu import usable_cores
+from gaitedge.profiling.turns import Worker
 
 Array = NDArray[np.float32]
 Found = list[tuple[int, float]]

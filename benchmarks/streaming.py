@@ -3,7 +3,7 @@
 After each frame somebody wants the embedding of all so far. "whole walk" runs the bundle's network over all
 frames again, "one push" takes the new frame into a stream, "its embedding" asks the stream for it. Then
 several streams: their frames in one micro-batch beside each by itself. Each of the two ways has a process
-of its own, and they take turns, round after round (turns.py says why).
+of its own, and they take turns, round after round (gaitedge/profiling/turns.py says why).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from documents import save
 from numpy.typing import NDArray
-from turns import Worker
 
 from gaitedge.bundle import Bundle
 from gaitedge.engines import load
 from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.export.exporter import export
 from gaitedge.machine.cpu import usable_cores
+from gaitedge.profiling.turns import Worker
 from gaitedge.streaming.scheduler import Scheduler
 from gaitedge.streaming.stream import Network, Stream, take_features
 from gaitedge.weights import shipped_weights

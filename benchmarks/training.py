@@ -2,7 +2,7 @@
 
 A step is forward, loss, backward and optimiser. The first row is the letter, eager and contiguous in
 float32. Every candidate trains on the same batches of synthetic walkers from the same first weights,
-each in a process of its own, and they take turns (turns.py says why). The curves of their losses are
+each in a process of its own, and they take turns (gaitedge/profiling/turns.py says why). The curves of their losses are
 compared: a fast step that trains something else shows.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from documents import save
-from turns import Worker
 
 from gaitedge.data.store import Store
 from gaitedge.machine.cpu import cpu_features, usable_cores
 from gaitedge.machine.memory import keep_freed_memory
+from gaitedge.profiling.turns import Worker
 from gaitedge.training.presets import Recipe
 from gaitedge.walkers.synthesis import synthesise
 

@@ -119,7 +119,11 @@ class Choice:
 
 
 def load(
-    bundle: Bundle, engine: str = "auto", threads: int | None = None, precision: str | None = None
+    bundle: Bundle,
+    engine: str = "auto",
+    threads: int | None = None,
+    precision: str | None = None,
+    in_flight: int = 2,
 ) -> Engine:
     """Get a bundle ready to run on this machine.
 
@@ -128,17 +132,18 @@ def load(
     a CPU's, where it is installed, else ONNX Runtime; a bundle that was exported for ONNX Runtime alone runs
     there. threads: of a CPU's engine; None uses every core that this process may use. precision: None takes
     the fastest one that the bundle was exported for, or fp32 where a CPU lacks that; the engine's
-    description then says so. Raises MissingPackage where no engine is installed, MachineError where a
-    precision that was asked for, or the GPU, is not to be had, BundleError where the bundle's graph is no
-    network, its engine is for another GPU or version, or it holds none for the runtime that was asked for,
-    InputError on an unknown name.
+    description then says so. in_flight: the most calls at a time, from as many threads, that TensorRT
+    makes room for. Raises MissingPackage where no engine is installed, MachineError where a precision that
+    was asked for, or the GPU, is not to be had, BundleError where the bundle's graph is no network, its
+    engine is for another GPU or version, or it holds none for the runtime that was asked for, InputError
+    on an unknown name.
     """
     check_options(engine, get_args(EngineName), threads, precision)
     why = "as asked"
     if engine == "auto":
         engine, why = _fastest(bundle, precision)
     if engine == "tensorrt":
-        return _tensorrt(bundle, precision, why)
+        return _tensorrt(bundle, precision, why, in_flight)
     if engine == "cuda":
         return _cuda(bundle, precision, why)
     return _on_cpu(bundle, engine, threads, precision, why)
@@ -299,7 +304,7 @@ def _on_cpu(bundle: Bundle, engine: str, threads: int | None, precision: str | N
     return OnnxRuntimeEngine(bundle, choice)
 
 
-def _tensorrt(bundle: Bundle, precision: str | None, why: str) -> Engine:
+def _tensorrt(bundle: Bundle, precision: str | None, why: str, in_flight: int) -> Engine:
     target = bundle.manifest.target("tensorrt", precision)
     if target is None or target.build is None:
         wanted = f" --precision {precision}" if precision else ""
@@ -309,7 +314,7 @@ def _tensorrt(bundle: Bundle, precision: str | None, why: str) -> Engine:
         )
     from gaitedge.engines.tensorrt import TensorRTEngine
 
-    return TensorRTEngine(bundle, target, why)
+    return TensorRTEngine(bundle, target, why, in_flight)
 
 
 def _cuda(bundle: Bundle, precision: str | None, why: str) -> Engine:
