@@ -1,7 +1,7 @@
 """Every way to run GaitPart on this processor, side by side: python benchmarks/engines.py
 
 The first row is the paper's letter in eager PyTorch; the others are compared with it. Every candidate
-lives in a process of its own and they take turns, round after round (gaitedge/profiling/turns.py says why).
+lives in a process of its own and they take turns, round after round (profiling/turns.py says why).
 Every candidate's embeddings are compared with the first one's: a fast wrong answer shows.
 """
 

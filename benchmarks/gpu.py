@@ -3,7 +3,8 @@
 Builds engines of the shipped weights, naive, fused and with GaitEdge's plugins, and times them and GaitEdge's
 own kernels beside PyTorch, eager and compiled: from silhouettes in the host's memory to embeddings in the
 host's memory. Plugins and kernels come from `gaitedge plugins build`. Every
-candidate lives in a process of its own and they take turns, round after round (gaitedge/profiling/turns.py says why).
+candidate lives in a process of its own and they take turns, round after
+round (profiling/turns.py says why).
 Every candidate's embeddings are compared with those of the first, the paper's letter in PyTorch's FP32.
 
 PyTorch and TensorRT may be installed in two interpreters: name the one that does not run this script.

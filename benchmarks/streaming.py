@@ -3,7 +3,7 @@
 After each frame somebody wants the embedding of all so far. "whole walk" runs the bundle's network over all
 frames again, "one push" takes the new frame into a stream, "its embedding" asks the stream for it. Then
 several streams: their frames in one micro-batch beside each by itself. Each of the two ways has a process
-of its own, and they take turns, round after round (gaitedge/profiling/turns.py says why).
+of its own, and they take turns, round after round (profiling/turns.py says why).
 """
 
 from __future__ import annotations

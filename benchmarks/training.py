@@ -2,8 +2,8 @@
 
 A step is forward, loss, backward and optimiser. The first row is the letter, eager and contiguous in
 float32. Every candidate trains on the same batches of synthetic walkers from the same first weights,
-each in a process of its own, and they take turns (gaitedge/profiling/turns.py says why). The curves of their losses are
-compared: a fast step that trains something else shows.
+each in a process of its own, and they take turns (profiling/turns.py says why). The curves of their losses
+are compared: a fast step that trains something else shows.
 """
 
 from __future__ import annotations
