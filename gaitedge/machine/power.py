@@ -28,7 +28,7 @@ class Sensor(Protocol):
     """`joules` must be called at least this often: a counter runs over, a power is to be sampled."""
 
     def joules(self) -> float:
-        """Energy since the first call, which gives 0. Raises MachineError where it cannot be read any more."""
+        """Energy since the first call, which gives 0. Raises MachineError where it cannot be read."""
 
     def close(self) -> None:
         """Let go of what the sensor holds."""
