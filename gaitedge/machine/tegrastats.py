@@ -68,7 +68,7 @@ class Tegrastats:
         return sum(rails[name] for name in self.rails)
 
     def close(self) -> None:
-        """End it, whether it listens or not. Where this process is killed instead, its pipe breaks at the next line."""
+        """End it, listening or not. Where this process is killed, its pipe breaks at the next line."""
         self._process.terminate()
         try:
             self._process.wait(timeout=2)
