@@ -119,7 +119,7 @@ def _processor(root: Path, absent: dict[str, str]) -> dict[str, Any]:
     now = _numbers(folders, "scaling_cur_freq")
     if not now:
         absent["cpu.mhz"] = (
-            "the kernel offers no cpufreq (clocks, limits, governor): most virtual machines and containers have none"
+            "the kernel offers no cpufreq (clocks, limits, governor): most virtual machines have none"
         )
     governors = sorted({text for folder in folders if (text := read_text(folder / "scaling_governor"))})
     counts = matches(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
