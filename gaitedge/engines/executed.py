@@ -157,12 +157,14 @@ def in_onnxruntime(optimised: ModelProto) -> list[Executed]:
 def _by_name(graph: Sequence[NodeProto], executed: Sequence[Executed]) -> dict[str, str]:
     """Node of the graph -> the executed one that bears its name."""
     multiplying = {node.name: node.op_type in _MULTIPLYING for node in graph}
+    # OpenVINO calls the last node as its result is called.
+    called = {name: node.name for node in graph for name in (*node.output, node.name)}
     owner: dict[str, str] = {}
     for one in executed:
         for name in one.names:
-            name = name if name in multiplying else _ADDED.sub("", name)  # noqa: PLW2901  # as it was
-            if name in multiplying and (one.product or not multiplying[name]):
-                owner.setdefault(name, one.name)
+            node = called.get(name) or called.get(_ADDED.sub("", name))
+            if node is not None and (one.product or not multiplying[node]):
+                owner.setdefault(node, one.name)
     return owner
 
 
