@@ -72,7 +72,7 @@ def _with_plugins(
 
 
 def in_bf16(graph: ModelProto) -> ModelProto:
-    """The graph as OpenVINO runs it in BF16: where it has float32, of two bytes. Weights lose their values."""
+    """The graph as OpenVINO runs it in BF16: two bytes where it has float32. Weights lose their values."""
     from onnx import ModelProto, TensorProto, helper
 
     short = ModelProto()
