@@ -28,7 +28,7 @@ __all__ = ["Comparison", "Pair", "Unpaired", "compare", "parse_share", "slower_t
 _ALL = tuple(each.name for each in fields(Configuration))
 _WAYS = (_ALL, ("plan", "batch", "frames", "threads", "streams"), ("batch", "frames", "streams"))
 """What two rows have in common: the first way by which any pair is found is taken for all."""
-_FEW_CONTROLS = 3  # starts, below which the control has a ratio and no interval
+_FEW_CONTROLS = 5  # starts, below which the control has a ratio and no interval
 _FEW_FOR_P99 = 100  # runs of a repeat, below which trtexec's p99 is the slowest run
 _MANY = 20  # pairs, of which one seems to differ by chance
 _SIDES = ("before", "after")
@@ -60,7 +60,7 @@ class Pair:
     device_memory: float | None
     control: Interval | None
     """Of the fixed work, before over after: above 1, the machine itself was faster after. Without an
-    interval (low = ratio = high) where it was timed beside fewer than three starts; None where a side has
+    interval (low = ratio = high) where it was timed beside fewer than five starts; None where a side has
     none."""
     corrected: Interval | None
     """end_to_end over the control, in the worst case of both; where the machine changed, else None."""
@@ -219,9 +219,9 @@ def _pair(before: Sequence[Row], after: Sequence[Row], one: int, other: int) -> 
     try:
         typical = ratio_interval(first.samples_ms, second.samples_ms)
         throughput = ratio_interval(first.samples_ms, second.samples_ms, "mean")
+        control = _control(first.control_ms, second.control_ms)
     except InputError as error:
         return None, str(error)
-    control = _control(first.control_ms, second.control_ms)
     corrected = None
     if control is not None and not control.low <= 1 <= control.high:
         ratio = typical.interval
@@ -260,10 +260,13 @@ def _p99(first: Row, second: Row) -> Interval | None:
 
 
 def _control(before: Sequence[float], after: Sequence[float]) -> Interval | None:
+    """Raises InputError where a time is no positive number."""
     if not before or not after:
         return None
     if min(len(before), len(after)) >= _FEW_CONTROLS:
         return ratio_interval([[ms] for ms in before], [[ms] for ms in after]).interval
+    if min(*before, *after) <= 0:
+        raise InputError(f"the control took {min(*before, *after)} ms, and a time must be above 0")
     ratio = statistics.geometric_mean(before) / statistics.geometric_mean(after)
     return Interval(ratio, ratio, ratio)
 
