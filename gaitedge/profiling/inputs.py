@@ -12,9 +12,8 @@ from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.data.silhouettes import Silhouettes
 from gaitedge.data.sources import open_sources
 from gaitedge.engines.inputs import draw_silhouettes
-from gaitedge.errors import InputError
 
-__all__ = ["COUNT", "describe", "make_inputs", "open_walks"]
+__all__ = ["COUNT", "describe", "make_inputs"]
 
 COUNT = 4
 """Different inputs of a shape, which calls take in turn."""
@@ -22,26 +21,14 @@ _FEWER_ABOVE = 32 << 20  # bytes of one: then two of them
 _DRAWN = 600  # silhouettes; more would take seconds, and are drawn from these
 
 
-def open_walks(text: str) -> list[Silhouettes]:
-    """The walks that `text` names, as gaitedge.data.sources.open_sources takes it, of any length.
-
-    Raises what that does, and InputError where nobody is in one of them.
-    """
-    sources = open_sources(text, minimum=1)
-    for source in sources:
-        if not source.silhouettes.any():
-            raise InputError(
-                f"nobody is in {source.description}: black frames are no load to measure with; "
-                "name other walks, as in STORE:001/nm-01/090"
-            )
-    return [source.silhouettes for source in sources]
-
-
 def describe(text: str | None, frames: Sequence[int]) -> str:
-    """Where the inputs come from, in words. Raises what open_walks does."""
+    """Where the inputs come from, in words.
+
+    text: as make_inputs takes it. Raises what gaitedge.data.sources.open_sources does.
+    """
     if text is None:
         return "synthetic silhouettes, drawn for each repeat"
-    walks = open_walks(text)
+    walks = _open(text)
     shortest, longest = min(map(len, walks)), max(map(len, walks))
     lengths = f"{shortest}" if shortest == longest else f"{shortest} to {longest}"
     repeated = "; shorter ones repeated from their start" if shortest < max(frames) else ""
@@ -51,9 +38,10 @@ def describe(text: str | None, frames: Sequence[int]) -> str:
 def make_inputs(text: str | None, batch: int, frames: int, seed: int, repeat: int) -> list[NDArray[np.uint8]]:
     """Different silhouettes [batch, frames, 64, 44] for the calls of one repeat.
 
-    text: the walks to take them from, each of consecutive frames from a random place, a short one repeated
-    from its start; None draws silhouettes. They follow from shape, seed and repeat. Raises MemoryError
-    where they do not fit, and what open_walks does.
+    text: the walks to take them from, as gaitedge.data.sources.open_sources takes it, but of any length; each
+    gives consecutive frames from a random place, a short one is repeated from its start. None draws
+    silhouettes. They follow from shape, seed and repeat. Raises MemoryError where they do not fit, and what
+    open_sources does.
     """
     size = batch * frames * HEIGHT * WIDTH
     if size > sys.maxsize // COUNT:
@@ -64,7 +52,7 @@ def make_inputs(text: str | None, batch: int, frames: int, seed: int, repeat: in
     if text is None:
         _draw(inputs, rng)
     else:
-        walks = open_walks(text)
+        walks = _open(text)
         order = rng.permutation(len(walks))
         slots = (sequence for one in inputs for sequence in one)
         for number, sequence in enumerate(slots):
@@ -72,6 +60,10 @@ def make_inputs(text: str | None, batch: int, frames: int, seed: int, repeat: in
             start = int(rng.integers(0, max(len(walk) - frames, 0) + 1))
             sequence[:] = walk[np.arange(start, start + frames) % len(walk)]
     return inputs
+
+
+def _open(text: str) -> list[Silhouettes]:
+    return [source.silhouettes for source in open_sources(text, minimum=1)]
 
 
 def _draw(inputs: list[NDArray[np.uint8]], rng: np.random.Generator) -> None:

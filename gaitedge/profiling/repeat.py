@@ -199,13 +199,12 @@ def _runtime_errors() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, (RuntimeError, *_of_onnxruntime())):
-            raise
+    except _kinds() as error:
         raise MachineError(f"the runtime failed: {one_line(error)}") from error
 
 
-def _of_onnxruntime() -> tuple[type[Exception], ...]:
-    """What it raises, where it is loaded; it has no common base."""
+def _kinds() -> tuple[type[Exception], ...]:
+    """What runtimes raise. Called when something is raised, with all loaded that will be."""
     state = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
-    return () if state is None else (state.EPFail, state.Fail, state.RuntimeException)
+    onnxruntime = () if state is None else (state.EPFail, state.Fail, state.RuntimeException)
+    return (RuntimeError, *onnxruntime)

@@ -34,7 +34,7 @@ class Variants:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._folder = tempfile.TemporaryDirectory(prefix="gaitedge-bench-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._made: dict[tuple[str, str, str | None], Path | GaitEdgeError] = {}
 
     def __enter__(self) -> Variants:
@@ -43,7 +43,8 @@ class Variants:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def find(self, plan: str, engine: str, precision: str | None) -> tuple[Path, str, str | None]:
         """The bundle of a form, and the engine and precision to load from it.
@@ -56,6 +57,7 @@ class Variants:
         runtime, kind = self._settle(plan, engine, precision)
         key = (plan, runtime, kind)
         if key not in self._made:
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="gaitedge-bench-")
             path = Path(self._folder.name) / f"{plan}-{runtime}-{kind}.gait"
             try:
                 self._make(plan, runtime, kind, path)
