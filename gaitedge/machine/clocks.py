@@ -10,6 +10,10 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from gaitedge.errors import MachineError
+from gaitedge.machine.jetson import find_jetson
+from gaitedge.machine.jetson_state import read_jetson
+from gaitedge.machine.nvml import read_gpu
 from gaitedge.machine.sysfs import matches, read_number, read_text
 
 __all__ = ["changes", "read_clocks"]
@@ -23,49 +27,90 @@ _SLOWING = ("cpufreq", "devfreq", "processor", "powerclamp")
 def read_clocks(root: Path = Path("/")) -> dict[str, Any]:
     """Clocks, temperatures and what throttles, as JSON can hold them.
 
-    What cannot be read is None, and `absent` says why. A processor without work clocks down: read once
-    the engine is warm, and again right after the measurement.
+    What cannot be read is None or not there, and `absent` says why, by the name that it would have. Whoever
+    has no work is clocked down: read while the engine is warm, and again right after the measurement.
     """
     absent: dict[str, str] = {}
-    return {
+    clocks = {
         "cpu": _processor(root, absent),
         "temperatures_c": _temperatures(root, absent),
         "cooling": _cooling(root),
+        "gpu": None,
+        "jetson": None,
         "absent": absent,
     }
+    if find_jetson(root) is not None:
+        clocks["jetson"], missing = read_jetson(root)
+        absent |= {f"jetson.{name}": why for name, why in missing.items()}
+        absent["gpu"] = "a Jetson's is under jetson"
+        return clocks
+    try:
+        gpu = read_gpu(root)
+    except MachineError as problem:
+        absent["gpu"] = str(problem)
+        return clocks
+    absent |= {f"gpu.{name}": why for name, why in gpu.pop("absent").items()}
+    clocks["gpu"] = gpu
+    return clocks
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What moved by more than 5 %, or throttled, between two readings: a line each."""
-    lines: list[str] = []
+    """What moved by more than 5 %, or throttled, between two readings: a line each.
+
+    Of a virtual machine also what its neighbours took, from 1 % up.
+    """
     was, now = before["cpu"], after["cpu"]
-    for key, name in (
-        ("mhz_highest", "the processor's clock"),
-        ("mhz_limit", "the processor's highest clock"),
-    ):
-        lines += _moved(name, was[key], now[key])
+    lines = _moved(was, now, "mhz_highest", "the clock of the fastest core")
+    lines += _moved(was, now, "mhz_limit", "the limit of the processor's clock")
     if was["governor"] != now["governor"]:
-        lines.append(f"the governor changed from {was['governor']} to {now['governor']}")
-    if was["throttles"] is not None and now["throttles"] is not None and now["throttles"] > was["throttles"]:
-        lines.append(f"the processor was throttled for heat {now['throttles'] - was['throttles']} times")
+        lines.append(f"the processor's governor changed from {was['governor']} to {now['governor']}")
+    if (count := _rise(was, now, "throttles")) > 0:
+        lines.append(f"the processor was throttled for heat, {count:.0f} times")
     lines += [
-        f"{name} holds the clocks back, in state {state}"
+        f"{name} slows down what it cools, by {state} steps"
         for name, state in after["cooling"].items()
         if state > 0
     ]
-    total = _difference(was, now, "total_s")
-    if total and (stolen := _difference(was, now, "steal_s") / total) >= STOLEN:
-        lines.append(f"neighbours of this virtual machine took {stolen:.1%} of its processors' time")
+    if (total := _rise(was, now, "total_s")) > 0:
+        stolen = _rise(was, now, "steal_s") / total
+        if stolen >= STOLEN:
+            lines.append(f"neighbours of this virtual machine took {stolen:.1%} of its processors' time")
+    if before["gpu"] is not None and after["gpu"] is not None:
+        lines += _changes_of_gpu(before["gpu"], after["gpu"])
+    if before["jetson"] is not None and after["jetson"] is not None:
+        lines += _changes_of_jetson(before["jetson"], after["jetson"])
     return lines
 
 
-def _moved(name: str, was: float | None, now: float | None) -> list[str]:
-    if was is None or now is None or not was or abs(now / was - 1) <= MOVED:
+def _changes_of_gpu(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    lines = _moved(was, now, "mhz", "the GPU's clock") + _moved(was, now, "memory_mhz", "its memory's clock")
+    held = {text: _rise(was["held_back_s"], now["held_back_s"], text) for text in now["held_back_s"]}
+    lines += [f"the GPU was held back for {s:.2g} s by: {text}" for text, s in held.items() if s > 0]
+    if now["slowed_by"]:
+        lines.append(f"the GPU is slowed down by: {', '.join(now['slowed_by'])}")
+    return lines
+
+
+def _changes_of_jetson(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    lines = _moved(was, now, "gpu_mhz", "the GPU's clock") + _moved(
+        was, now, "memory_mhz", "the memory's clock"
+    )
+    if was["power_mode"] != now["power_mode"]:
+        lines.append(f"the power mode changed from {was['power_mode']} to {now['power_mode']}")
+    if (count := _rise(was, now, "overcurrents")) > 0:
+        lines.append(f"the module was throttled for its current, {count:.0f} times")
+    return lines
+
+
+def _moved(was: dict[str, Any], now: dict[str, Any], key: str, name: str) -> list[str]:
+    first, last = was[key], now[key]
+    if first is None or last is None or not first or abs(last / first - 1) <= MOVED:
         return []
-    return [f"{name} moved from {was:.0f} to {now:.0f} MHz ({now / was - 1:+.0%})"]
+    return [f"{name} moved from {first:.0f} to {last:.0f} MHz ({last / first - 1:+.0%})"]
 
 
-def _difference(was: dict[str, Any], now: dict[str, Any], key: str) -> float:
+def _rise(was: dict[str, Any], now: dict[str, Any], key: str) -> float:
+    """Of a counter; 0 where it is not there."""
     return 0.0 if was[key] is None or now[key] is None else float(now[key] - was[key])
 
 
@@ -78,7 +123,7 @@ def _processor(root: Path, absent: dict[str, str]) -> dict[str, Any]:
     counts = matches(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
     throttles = [count for path in counts if (count := read_number(path)) is not None]
     if not throttles:
-        absent["cpu.throttles"] = "the kernel counts none here: x86 without a virtual machine does"
+        absent["cpu.throttles"] = "the kernel counts none here; it does on x86 outside of virtual machines"
     load = (read_text(root / "proc/loadavg") or "").split()[:3]
     total, steal = _times(root)
     return {

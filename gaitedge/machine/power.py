@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
-from gaitedge.errors import MachineError
+from gaitedge.errors import MachineError, MissingPackage
+from gaitedge.machine.ina import find_rails, whole
+from gaitedge.machine.jetson import find_jetson
+from gaitedge.machine.nvml import GpuEnergy, GpuPower
+from gaitedge.machine.rapl import find_rapl
+from gaitedge.machine.tegrastats import Tegrastats
 
 __all__ = ["Device", "Integrated", "Metered", "Sensor", "find_sensor", "meter"]
 
@@ -80,17 +85,15 @@ def meter(
     """
     done = threading.Event()
     problems: list[MachineError] = []
-    lock = threading.Lock()  # the last reading is this thread's
 
     def watch() -> None:
         try:
             while not done.wait(sensor.interval_s):
-                with lock:
-                    sensor.joules()
+                sensor.joules()
         except MachineError as problem:
             problems.append(problem)
 
-    before = sensor.joules()
+    before = sensor.joules()  # this and the last reading are this thread's, the other one not running
     begin = clock()
     watcher = threading.Thread(target=watch, name="energy", daemon=True)
     watcher.start()
@@ -112,4 +115,31 @@ def find_sensor(device: Device, root: Path = Path("/")) -> Sensor:
     and RAPL for a processor. Raises MachineError where there is none that this user may read: why, and
     what to do.
     """
-    raise MachineError(f"no energy sensor for the {device} is known at {root}")
+    if find_jetson(root) is not None:
+        return _jetson(root)
+    if device == "cpu":
+        return find_rapl(root)
+    try:
+        return GpuEnergy()
+    except MissingPackage:
+        raise
+    except MachineError:  # a device before Volta counts no energy, and may tell its power
+        power = GpuPower()
+        return Integrated(power.name, power.watts, power.close)
+
+
+def _jetson(root: Path) -> Sensor:
+    rails = find_rails(root)
+    try:
+        wanted = [rails[name] for name in whole(rails)]
+    except MachineError as problem:
+        try:
+            stats = Tegrastats()
+        except MachineError as other:
+            raise MachineError(f"{problem}, and {other}") from None
+        return Integrated("tegrastats, " + " + ".join(stats.rails), stats.watts, stats.close)
+    chips = ", ".join(sorted({rail.monitor for rail in wanted}))
+    return Integrated(
+        f"{chips}, {' + '.join(rail.name for rail in wanted)}",
+        lambda: sum(rail.watts() for rail in wanted),
+    )

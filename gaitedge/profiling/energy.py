@@ -22,12 +22,14 @@ def measure_energy(
 ) -> Energy:
     """What a sequence costs on the processor or on the GPU.
 
-    run: does work for some seconds, for sensors are slow (tens of milliseconds a reading), and returns
-    how many sequences it did. The machine is idle for `idle_s` just before, and that power is subtracted;
-    both are in what is returned. Nothing else should run: a sensor sees the whole machine.
+    run: does work for some seconds, since sensors are slow (a GPU's counter moves every 20 to 100 ms), and
+    returns how many sequences it did. The machine is idle for `idle_s` just before, with the engine loaded
+    and a GPU perhaps still at the clocks of its last work; what it draws then is subtracted, and stated.
+    A sensor sees all that runs on its device: nothing else should.
 
     Without a sensor `run` is not run at all: the times come from elsewhere. `absent` says why then, and
-    what to do. Raises InputError where `idle_s` is not positive.
+    what to do. It also does where the work drew no more than idleness, and so has no energy of its own.
+    Raises InputError where `idle_s` is not positive, and what `run` raises.
     """
     if not idle_s > 0:
         raise InputError(f"the time to measure idle power must be above 0 s, not {idle_s}")
@@ -42,14 +44,18 @@ def measure_energy(
         return Energy(sensor=None, absent=f"{sensor.name} stopped: {problem}")
     finally:
         sensor.close()
-    if work.result < 1 or work.seconds <= 0:
+    if work.result < 1:
         return Energy(sensor=None, absent=f"{sensor.name}: no sequence was done while it was read")
     idle_watts = idle.joules / idle.seconds
+    own = work.joules - idle_watts * work.seconds
     return Energy(
         sensor=sensor.name,
+        absent=None
+        if own > 0
+        else "the machine drew no more at work than idle: something else ran, or too little",
         seconds=work.seconds,
         average_watts=work.joules / work.seconds,
         idle_watts=idle_watts,
-        joules_a_sequence=(work.joules - idle_watts * work.seconds) / work.result,
+        joules_a_sequence=own / work.result if own > 0 else None,
         joules_a_sequence_whole=work.joules / work.result,
     )
