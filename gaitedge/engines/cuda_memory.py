@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gaitedge.errors import MachineError, require
 
-__all__ = ["DeviceBuffer", "Staging", "gpu", "make_stream"]
+__all__ = ["DeviceBuffer", "Staging", "device_memory_used", "gpu", "make_stream"]
 
 _WHY = "the TensorRT engine"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING of cuda.h, for which pycuda has no name
@@ -59,6 +59,20 @@ def _primary_context() -> Any:
     context = cuda.Device(0).retain_primary_context()
     weakref.finalize(context, context.detach)  # after what was made later, such as an engine
     return context
+
+
+def device_memory_used() -> int | None:
+    """Bytes of the GPU's memory that are taken now, by all that runs on it; of a Jetson, which shares it with
+    the processor, by everything.
+
+    None in a process of which no engine has used the GPU: to ask would take memory there. Raises MachineError
+    where the GPU fails.
+    """
+    if not _primary_context.cache_info().currsize:
+        return None
+    with gpu("end other programs that use it"):
+        free, total = require("pycuda.driver", _WHY).mem_get_info()
+        return int(total) - int(free)
 
 
 def make_stream() -> Any:

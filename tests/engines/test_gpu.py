@@ -186,7 +186,7 @@ def test_replayed_graphs_are_enqueued_runs(path: Path, monkeypatch: pytest.Monke
             pytest.skip(engine.description)
         replayed = [engine.embed(one) for one in walks]
         assert "no CUDA graphs" not in engine.description  # nor given up on the way
-    monkeypatch.setattr("gaitedge.engines.tensorrt_slots.find_driver", lambda: (None, "hidden by a test"))
+    monkeypatch.setattr("gaitedge.engines.tensorrt_plan.find_driver", lambda: (None, "hidden by a test"))
     with TensorRTEngine(*fp16(path), "without") as engine:
         assert "no CUDA graphs (hidden by a test)" in engine.description
         enqueued = [engine.embed(one) for one in walks]
