@@ -77,7 +77,9 @@ def test_every_room_is_in_the_wheel() -> None:
     """An editable install has a folder that the list forgets; an installed one would lack it."""
     root = Path(__file__).resolve().parents[1]
     listed = re.findall(r'^    "(gaitedge[\w.]*)",$', (root / "pyproject.toml").read_text(), re.MULTILINE)
-    rooms = {"gaitedge", *(f"gaitedge.{path.parent.name}" for path in root.glob("gaitedge/*/__init__.py"))}
+    found = [*root.glob("gaitedge/__init__.py"), *root.glob("gaitedge/**/*/__init__.py")]
+    found += root.glob("gaitedge/*/__init__.py")  # of the symlinks too, which ** passes over
+    rooms = {".".join(path.parent.relative_to(root).parts) for path in found}
     assert sorted(listed) == sorted(rooms)
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 
 from gaitedge import __version__
 from gaitedge.files import atomic_write
-from gaitedge.profiling import page_breakdown as breakdown
-from gaitedge.profiling import page_sections as sections
-from gaitedge.profiling import page_sweep as rows
 from gaitedge.profiling.comparison import Comparison
 from gaitedge.profiling.document import Document
-from gaitedge.profiling.page_parts import METRICS, cells, element
+from gaitedge.profiling.page import breakdown, sections
+from gaitedge.profiling.page import sweep as rows
+from gaitedge.profiling.page.parts import METRICS, cells, element
 
 __all__ = ["make_report", "write_report"]
 

@@ -6,11 +6,11 @@ import json
 from html import escape
 from typing import Any
 
-from gaitedge.profiling import charts
 from gaitedge.profiling.comparison import Comparison
 from gaitedge.profiling.document import Document
-from gaitedge.profiling.page_parts import element, facts, name_row, quantity, section, shown, size, table
-from gaitedge.profiling.page_sweep import COLUMNS, distribution, headline
+from gaitedge.profiling.page import charts
+from gaitedge.profiling.page.parts import element, facts, name_row, quantity, section, shown, size, table
+from gaitedge.profiling.page.sweep import COLUMNS, distribution, headline
 
 __all__ = [
     "against",

@@ -10,6 +10,7 @@ from typing import Any
 from gaitedge.profiling.document import Configuration, Document, Row
 
 __all__ = [
+    "FIGURES",
     "METRICS",
     "Metric",
     "cells",
@@ -38,6 +39,17 @@ class Metric:
     def about(self) -> dict[str, str]:
         """For the page's script."""
         return {"name": self.name, "unit": self.unit}
+
+
+FIGURES = {
+    "end_to_end": "end to end",
+    "host_to_device": "host to device",
+    "compute": "compute",
+    "device_to_host": "device to host",
+    "enqueue": "enqueue",
+    "host": "host",
+}
+"""Figures' fields, as people read them."""
 
 
 def _figure(field: str) -> Callable[[Row], float | None]:

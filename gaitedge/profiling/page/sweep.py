@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from gaitedge.profiling import charts
 from gaitedge.profiling.document import Document, Row
 from gaitedge.profiling.figures import Distribution
-from gaitedge.profiling.page_parts import (
+from gaitedge.profiling.page import charts
+from gaitedge.profiling.page.parts import (
+    FIGURES,
     METRICS,
     element,
     facts,
@@ -22,15 +23,6 @@ from gaitedge.profiling.page_parts import (
 )
 
 __all__ = ["COLUMNS", "distribution", "headline", "row_panels", "sweep"]
-
-_FIGURES = {
-    "end_to_end": "end to end",
-    "host_to_device": "host to device",
-    "compute": "compute",
-    "device_to_host": "device to host",
-    "enqueue": "enqueue",
-    "host": "host",
-}
 
 
 def sweep(document: Document) -> str | None:
@@ -171,7 +163,7 @@ def _panel(row: Row) -> str:
         return element("p", f"Not measured: {row.failed}", "failed")
     lines = [
         [name, *distribution(found)]
-        for field, name in _FIGURES.items()
+        for field, name in FIGURES.items()
         if (found := getattr(row.figures, field)) is not None
     ]
     parts = [table(["ms", *COLUMNS], lines)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaitedge.profiling.charts import (
+from gaitedge.profiling.page.charts import (
     Bar,
     Point,
     bars,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from gaitedge.profiling import charts
 from gaitedge.profiling.document import Block, Document, Stages
-from gaitedge.profiling.page_parts import element, ms, name_row, quantity, section, shown, table
+from gaitedge.profiling.page import charts
+from gaitedge.profiling.page.parts import element, ms, name_row, quantity, section, shown, table
 
 __all__ = ["layers", "roofline", "stages"]
 
