@@ -16,7 +16,7 @@ from gaitedge.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from gaitedge.profiling.measuring import Latency
+    from gaitedge.demo import Latency
 
 __all__ = ["demo", "doctor"]
 
