@@ -82,7 +82,7 @@ def evaluate(
             plots.save_plot(result, plot, heading)
     finally:  # on a full disk too: the figures may have taken hours
         if json:
-            print_json(result)
+            print_json({**vars(result), "paper": reports.paper(result)})
         else:
             _print_tables(result, heading)
 
@@ -91,6 +91,8 @@ def _print_tables(result: Evaluation, heading: str) -> None:
     from gaitedge.evaluation import reports
 
     say(f"{heading}: {reports.counts(result)}")
+    if result.engine:
+        say(f"engine: {result.engine}")
     _print(reports.tables(result))
 
 

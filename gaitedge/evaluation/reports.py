@@ -11,7 +11,7 @@ from gaitedge.evaluation.published import MISPRINT, PUBLISHED, WITH_GALLERY, Pub
 from gaitedge.evaluation.results import Evaluation
 from gaitedge.files import atomic_write
 
-__all__ = ["Table", "counts", "markdown", "percent", "save_markdown", "tables"]
+__all__ = ["Table", "counts", "markdown", "paper", "percent", "save_markdown", "tables"]
 
 SHOWN_RANKS = (1, 5, 10, 20)
 OURS, OURS_WITH_GALLERY = "this model", "this model, probes with gallery"
@@ -47,11 +47,11 @@ def _by_probe_set(result: Evaluation, protocol: Protocol) -> Table:
         if known != every:
             shares = map(percent, known.by_view.values())
             rows.append([name, OURS_WITH_GALLERY, known.probes, *shares, percent(known.mean)])
-        for paper in _paper(result, protocol):
-            if paper.probe_set == name:
-                label = _label(paper.method, protocol)
-                rows.append([name, label, None, *map(_tenth, paper.by_view), _tenth(paper.mean)])
-    notes = [MISPRINT] if _paper(result, protocol) else []
+        for row in paper(result):
+            if row.probe_set == name:
+                label = _label(row.method, protocol)
+                rows.append([name, label, None, *map(_tenth, row.by_view), _tenth(row.mean)])
+    notes = [MISPRINT] if paper(result) else []
     columns = ["probe", "rank-1 of", "probes", *map(_degrees, result.views), "mean"]
     return Table(_title(protocol), columns, rows, notes)
 
@@ -59,18 +59,18 @@ def _by_probe_set(result: Evaluation, protocol: Protocol) -> Table:
 def _by_probe_view(result: Evaluation, protocol: Protocol) -> Table:
     """Tab. 4: a row is a probe view, a column a method."""
     (figures,) = result.probe_sets.values()
-    every, known, papers = figures.all_probes, figures.with_gallery, _paper(result, protocol)
-    columns = ["probe", OURS, OURS_WITH_GALLERY, *(_label(paper.method, protocol) for paper in papers)]
+    every, known, papers = figures.all_probes, figures.with_gallery, paper(result)
+    columns = ["probe", OURS, OURS_WITH_GALLERY, *(_label(each.method, protocol) for each in papers)]
     rows: list[list[object]] = [
         [
             _degrees(view),
             percent(every.by_view[view]),
             percent(known.by_view[view]),
-            *(_tenth(paper.by_view[number]) for paper in papers),
+            *(_tenth(each.by_view[number]) for each in papers),
         ]
         for number, view in enumerate(result.views)
     ]
-    means = [_tenth(paper.mean) for paper in papers]
+    means = [_tenth(each.mean) for each in papers]
     rows.append(["mean", percent(every.mean), percent(known.mean), *means])
     with_and_without = (
         f"{every.probes} probes, {known.probes} of them with a sequence of their subject in the gallery of "
@@ -104,6 +104,7 @@ def save_markdown(result: Evaluation, path: Path, heading: str) -> None:
     protocol = PROTOCOLS[result.protocol]
     lines = [f"# {heading}", ""]
     lines += [f"{protocol.title}'s protocol: {counts(result)}.", ""]
+    lines += [f"Engine: {result.engine}.", ""] if result.engine else []
     for each in tables(result):
         lines += [f"## {each.title}", "", *markdown(each.columns, each.rows)]
         lines += ["", *(part for note in each.notes for part in (note, ""))]
@@ -130,7 +131,9 @@ def percent(share: float | None, digits: int = 1) -> str | None:
     return None if share is None else f"{100 * share:.{digits}f}"
 
 
-def _paper(result: Evaluation, protocol: Protocol) -> tuple[Published, ...]:
+def paper(result: Evaluation) -> tuple[Published, ...]:
+    """The paper's figures by the same protocol, in %; none where the views are not those of its data set."""
+    protocol = PROTOCOLS[result.protocol]
     return PUBLISHED[protocol.name] if result.views == protocol.views else ()
 
 
