@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines.cuda_events import CallClock
 from gaitedge.engines.cuda_graphs import Graph, record
-from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, gpu, make_stream
+from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, drain, gpu, make_stream
 from gaitedge.engines.tensorrt_inspector import inspect, read_layers
 from gaitedge.engines.tensorrt_plan import INPUT, OUTPUT, Plan, demand
 from gaitedge.engines.tensorrt_profiler import Profiler
@@ -78,7 +78,7 @@ class Slot:
             self._run(shape)
             self._stream.synchronize()
         except BaseException:
-            self._forget()  # nothing is built upon what may be half done
+            self._give_up()
             raise
         return self._embeddings(shape)
 
@@ -94,7 +94,7 @@ class Slot:
             self._stream.synchronize()
             times = self._clock.read()
         except BaseException:
-            self._forget()
+            self._give_up()
             raise
         return self._embeddings(shape), times
 
@@ -121,9 +121,10 @@ class Slot:
                     profiler.count(context)
                 return profiler.sums(read_layers(inspect(self._plan.engine, context)))
             finally:
+                drain(self._stream)  # what an error left running still needs it
                 del context  # before its profiler
         except BaseException:
-            self._forget()
+            self._give_up()
             raise
 
     def free(self) -> None:
@@ -133,7 +134,8 @@ class Slot:
         self._activations.free()
         self._input.free()
         self._output.free()
-        del self._clock
+        if self._clock is not None:
+            self._clock.free()
         del self._stream
 
     def _run(self, shape: tuple[int, ...]) -> None:
@@ -261,6 +263,11 @@ class Slot:
     def _let_go(self) -> None:
         """Before memory moves: nothing may use it any more, nor remember where it lay."""
         self._stream.synchronize()
+        self._forget()
+
+    def _give_up(self) -> None:
+        """After an error: nothing is built upon what may be half done."""
+        drain(self._stream)
         self._forget()
 
     def _forget(self) -> None:
