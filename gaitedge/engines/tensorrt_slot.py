@@ -161,7 +161,7 @@ class Slot:
 
     def _look_up(self, shape: tuple[int, ...], work: _Work) -> tuple[bool, _Shape]:
         """Whether the shape came for this before, and what is known of it; the oldest one is forgotten."""
-        found = self._recent.setdefault(shape, _Shape())
+        found = self._recent.get(shape) or self._recent.setdefault(shape, _Shape())
         again = work in found.graphs
         found.graphs.setdefault(work, None)
         self._recent.move_to_end(shape)
