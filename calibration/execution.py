@@ -10,20 +10,16 @@ import importlib.util
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from gaitedge.bundle import Bundle
+from gaitedge.engines.executed import in_onnxruntime, in_openvino, named
 from gaitedge.engines.openvino import has_bf16, shared_core
 from gaitedge.errors import InputError, MachineError, require
 
 __all__ = ["executed", "executed_targets"]
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_TYPES = {"i8": "int8", "u8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
 _PRODUCTS = ("Conv", "MatMul")
-_OPENVINO_PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
-_INT8_OPS = ("QLinearConv", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger")
-_FLOAT_OPS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm")
 _PIECE = re.compile(r"^part\d+\.|\.strip\d+$|\.by_part$")  # of a layer that is several nodes
 
 
@@ -84,29 +80,11 @@ def _in_openvino(graph: bytes, hint: str, products: list[str]) -> dict[str, str]
     core = shared_core()
     compiled = core.compile_model(core.read_model(graph), "CPU", {"INFERENCE_PRECISION_HINT": hint})
     found: dict[str, str] = {}
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        if _told(node, "layerType") not in _OPENVINO_PRODUCTS:
-            continue
-        type_ = _TYPES.get(_told(node, "runtimePrecision"), "unknown")
-        names = _named(_told(node, "originalLayersNames").split(","), products)
-        names = names or _named(_second_operand(node), products)
-        found |= dict.fromkeys(names, type_)
+    for one in in_openvino(compiled):
+        if one.product:
+            names = named(one.names, products) or named(one.operands, products)
+            found |= dict.fromkeys(names, one.precision or "unknown")
     return found
-
-
-def _told(node: Any, key: str) -> str:
-    about = node.get_rt_info()
-    return str(about[key].astype(str)) if key in about else ""
-
-
-def _second_operand(node: Any) -> list[str]:
-    """Names of what it is made from: some products in int8 have lost their own."""
-    names: list[str] = []
-    operand = 1
-    while len(node.inputs()) > operand:
-        node, operand = node.input(operand).get_source_output().get_node(), 0
-        names += [node.get_friendly_name(), *_told(node, "originalLayersNames").split(",")]
-    return names
 
 
 def _in_onnxruntime(graph: bytes, products: list[str]) -> dict[str, str]:
@@ -122,18 +100,10 @@ def _in_onnxruntime(graph: bytes, products: list[str]) -> dict[str, str]:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
         runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        nodes = onnx.load(path).graph.node
+        optimised = onnx.load(path)
     found: dict[str, str] = {}
-    for node in nodes:
-        if node.op_type in (*_INT8_OPS, *_FLOAT_OPS):
-            type_ = "int8" if node.op_type in _INT8_OPS else "fp32"
-            found |= dict.fromkeys(_named([node.name], products) or _named([*node.input], products), type_)
+    for one in in_onnxruntime(optimised):
+        if one.product:
+            names = named(one.names, products) or named(one.operands, products)
+            found |= dict.fromkeys(names, one.precision or "fp32")
     return found
-
-
-def _named(names: list[str], products: list[str]) -> list[str]:
-    """The products that names are of: "fconv1/WithoutBiases" is of fconv1, and so is what is made of its
-    weight, such as "fconv1.weight.quantize"; strips of an FConv share that."""
-    own = {name.partition("/")[0] for name in names}
-    weights = {match[1] for name in names if (match := re.match(r"(.+?)\.weight(\.|_|$)", name))}
-    return [one for one in products if one in own or re.sub(r"\.(strip\d+|by_part)$", "", one) in weights]

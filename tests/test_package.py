@@ -22,6 +22,7 @@ OPTIONAL = (
     "openvino",
     "polygraphy",
     "pycuda",
+    "pynvml",
     "scipy",
     "tensorboard",
     "tensorrt",

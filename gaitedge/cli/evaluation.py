@@ -55,10 +55,11 @@ def evaluate(
 ) -> None:
     """Measure rank-1, CMC and verification by the paper's protocols (Sec. 4.1), beside its figures."""
     from gaitedge import evaluation
+    from gaitedge.destinations import check_destination
     from gaitedge.evaluation import plots, reports
 
     if markdown:
-        reports.check_destination(markdown, ".md")
+        check_destination(markdown, ".md")
     if plot:
         plots.check_plot(plot)
     with progress_bar("embedding") as progress:

@@ -21,7 +21,9 @@ from gaitedge.cli.console import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gaitedge.profiling.measuring import Measurement
+    from gaitedge.demo import Latency
+    from gaitedge.profiling.document import Row
+    from gaitedge.profiling.figures import Distribution
 
 __all__ = ["bench", "demo", "doctor"]
 
@@ -75,7 +77,12 @@ def demo(
         ["probe", "walks", "right", "wrong", "unknown", "nearest is right"],
         rows,
     )
-    _latency(done.latency)
+    _latency(
+        [
+            [row.batch, row.frames, *_times(row.end_to_end, row.first_run_ms), *_rates(row)]
+            for row in done.latency
+        ]
+    )
     table("Files", ["what", "where"], [[what, where] for what, where in done.files.items()])
     say("Synthetic walkers: these figures say that it works, not how well it knows real people.")
 
@@ -91,27 +98,32 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure latency and throughput at every batch size with every length."""
-    from gaitedge.bundle import Bundle
-    from gaitedge.engines import load
-    from gaitedge.machine.environment import environment
-    from gaitedge.profiling.measuring import bench as measure
+    from gaitedge.profiling.profile import profile
 
-    loaded = load(Bundle.open(bundle), engine, threads=threads, precision=precision)
     batches, lengths = _integers("--batch", batch), _integers("--frames", frames)
     with progress_bar("measuring") as progress:
-        total = len(batches) * len(lengths)
-        done: list[Measurement] = []
-
-        def count(measurement: Measurement) -> None:
-            done.append(measurement)
-            progress(len(done), total)
-
-        found = measure(loaded, batches, lengths, seconds=seconds, progress=count)
+        done = profile(
+            bundle,
+            engine=engine,
+            batches=batches,
+            frames=lengths,
+            precisions=(precision,),
+            threads=(threads,),
+            seconds=seconds,
+            progress=progress,
+        )
     if json:
-        print_json({"engine": loaded.description, "machine": environment(), "measurements": found})
+        print_json(done)
         return
-    say(loaded.description)
-    _latency(found)
+    rows = []
+    for row in done.rows:
+        shape = [row.configuration.batch, row.configuration.frames]
+        if row.figures is None or row.first_run_ms is None:
+            say(f"{shape[0]}×{shape[1]}: {row.failed}")
+        else:
+            rows.append([*shape, *_times(row.figures.end_to_end, row.first_run_ms), *_rates(row)])
+    say(next((row.description for row in done.rows if row.description), ""))
+    _latency(rows)
 
 
 def _integers(option: str, text: str) -> list[int]:
@@ -121,24 +133,20 @@ def _integers(option: str, text: str) -> list[int]:
         raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,4", param_hint=option) from None
 
 
-def _latency(found: Sequence[Measurement]) -> None:
+def _times(found: Distribution, first_run_ms: float) -> list[object]:
+    figures = (found.median_ms, found.p90_ms, found.p95_ms, found.p99_ms, first_run_ms)
+    return [found.runs, *(f"{ms:.2f}" for ms in figures)]
+
+
+def _rates(row: Latency | Row) -> list[object]:
+    return [f"{row.sequences_per_second or 0:.1f}", f"{row.frames_per_second or 0:.0f}"]
+
+
+def _latency(rows: Sequence[Sequence[object]]) -> None:
     table(
         "Latency in ms, silhouettes to embeddings",
         ["batch", "frames", "runs", "median", "p90", "p95", "p99", "first", "sequences/s", "frames/s"],
-        [
-            [
-                row.batch,
-                row.frames,
-                row.runs,
-                *(
-                    f"{ms:.2f}"
-                    for ms in (row.median_ms, row.p90_ms, row.p95_ms, row.p99_ms, row.first_run_ms)
-                ),
-                f"{row.sequences_per_second:.1f}",
-                f"{row.frames_per_second:.0f}",
-            ]
-            for row in found
-        ],
+        rows,
     )
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "check_options",
     "check_sequence",
     "embed_all",
+    "graph_for",
     "load",
     "load_target",
     "of_the_cpu",
@@ -102,6 +103,8 @@ class Choice:
     """Why this engine was taken."""
     graph: str = FOLD_GRAPH
     """The bundle's member that it compiles."""
+    layers: bool = False
+    """Whether it shall tell what each layer takes."""
 
     def settle(self, runtime: str, cpu: str | None, possible: bool, lacking: str) -> tuple[str, str]:
         """The precision to run in, and the engine's description.
@@ -124,6 +127,7 @@ def load(
     threads: int | None = None,
     precision: str | None = None,
     in_flight: int = 2,
+    layers: bool = False,
 ) -> Engine:
     """Get a bundle ready to run on this machine.
 
@@ -133,10 +137,11 @@ def load(
     there. threads: of a CPU's engine; None uses every core that this process may use. precision: None takes
     the fastest one that the bundle was exported for, or fp32 where a CPU lacks that; the engine's
     description then says so. in_flight: the most calls at a time, from as many threads, that TensorRT
-    makes room for. Raises MissingPackage where no engine is installed, MachineError where a precision that
-    was asked for, or the GPU, is not to be had, BundleError where the bundle's graph is no network, its
-    engine is for another GPU or version, or it holds none for the runtime that was asked for, InputError
-    on an unknown name.
+    makes room for. layers: of a CPU's engine, so that as a gaitedge.engines.timing.LayerTimer it can tell
+    what each layer takes; it may be slower then. Raises MissingPackage where no engine is installed,
+    MachineError where a precision that was asked for, or the GPU, is not to be had, BundleError where the
+    bundle's graph is no network, its engine is for another GPU or version, or it holds none for the runtime
+    that was asked for, InputError on an unknown name.
     """
     check_options(engine, get_args(EngineName), threads, precision)
     why = "as asked"
@@ -146,7 +151,7 @@ def load(
         return _tensorrt(bundle, precision, why, in_flight)
     if engine == "cuda":
         return _cuda(bundle, precision, why)
-    return _on_cpu(bundle, engine, threads, precision, why)
+    return _on_cpu(bundle, engine, threads, precision, why, layers)
 
 
 def load_target(bundle: Bundle, name: str, threads: int | None = None) -> Engine:
@@ -274,10 +279,9 @@ def of_the_cpu(bundle: Bundle) -> tuple[str, str]:
     )
 
 
-def _on_cpu(bundle: Bundle, engine: str, threads: int | None, precision: str | None, why: str) -> Engine:
-    possible = _CPU_ENGINES[engine]
-    if precision is not None and precision not in possible:
-        raise MachineError(f"{engine} runs in {', '.join(possible)}, not in {precision}")
+def graph_for(bundle: Bundle, engine: str, precision: str | None = None) -> tuple[str, str]:
+    """The bundle's graph that a CPU's engine compiles, "openvino" or "onnxruntime", and the precision in
+    which. Raises BundleError where the bundle has no graph in int8, and that is wanted."""
     # What was exported for one of them is a graph that both can run.
     names = ("cpu", "onnxruntime") if engine == "openvino" else ("onnxruntime", "cpu")
     targets = [found for name in names if (found := bundle.manifest.target(name, precision)) is not None]
@@ -288,12 +292,23 @@ def _on_cpu(bundle: Bundle, engine: str, threads: int | None, precision: str | N
             f"{bundle.path} holds no int8 graph; run: gaitedge export {bundle.path} --precision int8 "
             "--calibration calibration.json"
         )
+    return (exported.graph if exported and exported.graph else FOLD_GRAPH), chosen
+
+
+def _on_cpu(
+    bundle: Bundle, engine: str, threads: int | None, precision: str | None, why: str, layers: bool
+) -> Engine:
+    possible = _CPU_ENGINES[engine]
+    if precision is not None and precision not in possible:
+        raise MachineError(f"{engine} runs in {', '.join(possible)}, not in {precision}")
+    graph, chosen = graph_for(bundle, engine, precision)
     choice = Choice(
         threads or usable_cores(),
         chosen,
         asked=precision is not None,
         why=why,
-        graph=exported.graph if exported and exported.graph else FOLD_GRAPH,
+        graph=graph,
+        layers=layers,
     )
     if engine == "openvino":
         from gaitedge.engines.openvino import OpenVINOEngine

@@ -7,7 +7,9 @@ import io
 import json
 import sys
 import threading
+import time
 import weakref
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +19,20 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines import FRAMES_A_CALL, Choice, blobs, check_batch, check_sequence
-from gaitedge.errors import BundleError, one_line, require
+from gaitedge.engines.executed import in_openvino, parsed, shares
+from gaitedge.engines.timing import CallTimes, LayerTime, LayerTimes
+from gaitedge.errors import BundleError, InputError, MachineError, one_line, require
 from gaitedge.files import sha256
 from gaitedge.machine.cpu import cpu_features
 
-__all__ = ["OpenVINOEngine", "OpenVINOFrames", "has_bf16", "import_openvino", "shared_core"]
+__all__ = [
+    "OpenVINOEngine",
+    "OpenVINOFrames",
+    "has_bf16",
+    "import_openvino",
+    "settings_for",
+    "shared_core",
+]
 
 # OpenVINO's own choice is BF16 wherever the processor has it, so the precision is always set.
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
@@ -50,15 +61,11 @@ class _Compiled:
             possible=choice.precision != "bf16" or able,
             lacking="this processor has no BF16 instructions",
         )
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            # Of an int8 graph too: for the layers that it leaves in floating point.
-            "INFERENCE_PRECISION_HINT": "bf16" if able and self.precision != "fp32" else "f32",
-            "INFERENCE_NUM_THREADS": choice.threads,
-            # Two processes would pin their threads to the same cores; alone it gains nothing.
-            "ENABLE_CPU_PINNING": False,
-        }
-        key = _key(core, openvino.__version__, bundle, choice.graph, settings)
+        settings = settings_for(self.precision, choice.threads)
+        if choice.layers:
+            settings["PERF_COUNT"] = True
+        # What was compiled with counters serves no later start, and what was compiled without has none.
+        key = None if choice.layers else _key(core, openvino.__version__, bundle, choice.graph, settings)
         try:
             compiled = _recalled(core, key, settings)
             kept = compiled is not None
@@ -75,13 +82,19 @@ class _Compiled:
         # One request behind a lock: two walks at once would only share the same cores.
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
+        self._inferences = 0
+        self._counted = (bundle, choice.graph, compiled) if choice.layers else None
         if key is not None and not kept:
             weakref.finalize(self, _keep, key, compiled)
 
     def _infer(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._lock:
-            self._request.infer([batch], share_inputs=True)
-            return np.array(self._request.get_output_tensor(0).data, np.float32)
+            return self._locked(batch)
+
+    def _locked(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self._request.infer([batch], share_inputs=True)
+        self._inferences += 1
+        return np.array(self._request.get_output_tensor(0).data, np.float32)
 
 
 class OpenVINOEngine(_Compiled):
@@ -99,6 +112,55 @@ class OpenVINOEngine(_Compiled):
         """
         return self._infer(check_batch(silhouettes))
 
+    def embed_timed(self, silhouettes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], CallTimes]:
+        """As embed, and OpenVINO's own time of the inference."""
+        batch = check_batch(silhouettes)
+        with self._lock:
+            embeddings = self._locked(batch)
+            return embeddings, CallTimes(compute=self._request.latency)
+
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
+        """Run these calls and sum up OpenVINO's performance counters, a layer a node that ran.
+
+        Raises MachineError where the engine was not loaded with layers=True.
+        """
+        if self._counted is None:
+            raise MachineError("OpenVINO counts no layers of an engine that was loaded without layers=True")
+        if not calls:
+            raise InputError("there are no calls to time")
+        bundle, member, compiled = self._counted
+        total = 0.0
+        with self._lock:
+            before = self._counters()
+            for silhouettes in calls:
+                start = time.perf_counter()
+                self._locked(check_batch(silhouettes))
+                total += time.perf_counter() - start
+            after = self._counters()
+        executed = in_openvino(compiled)
+        share = shares(parsed(bundle, member), executed)
+        precision = {one.name: one.precision for one in executed}
+        products = {one.name for one in executed if one.product}
+        layers = []
+        for name, (kind, ms) in after.items():
+            if not ms and name not in products:  # not even a microsecond, or nothing to do at all
+                continue
+            spent = max(0.0, ms - before[name][1]) if name in before else ms
+            layers.append(LayerTime(name, kind, share[name].nodes, precision[name], spent, share[name].feeds))
+        return LayerTimes(layers, total * 1e3)
+
+    def _counters(self) -> dict[str, tuple[str, float]]:
+        """Node -> what it does, and its milliseconds in all inferences so far.
+
+        OpenVINO gives the mean of all of them, in whole microseconds, rounded down.
+        """
+        if not self._inferences:
+            return {}
+        return {
+            counter.node_name: (counter.node_type, counter.real_time.total_seconds() * 1e3 * self._inferences)
+            for counter in self._request.profiling_info
+        }
+
 
 class OpenVINOFrames(_Compiled):
     """The frame network, of the bundle's graph that ends with HP."""
@@ -114,6 +176,18 @@ class OpenVINOFrames(_Compiled):
         sequence = check_sequence(silhouettes, "silhouettes")
         blocks = (sequence[start : start + FRAMES_A_CALL] for start in range(0, len(sequence), FRAMES_A_CALL))
         return np.concatenate([self._infer(block[None])[0] for block in blocks])
+
+
+def settings_for(precision: str, threads: int) -> dict[str, Any]:
+    """What OpenVINO is to compile a graph with, whose layers in floating point run in `precision`."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        # Of an int8 graph too: for the layers that it leaves in floating point.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision != "fp32" and has_bf16() else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        # Two processes would pin their threads to the same cores; alone it gains nothing.
+        "ENABLE_CPU_PINNING": False,
+    }
 
 
 def _key(core: Any, version: str, bundle: Bundle, member: str, settings: dict[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ shape gets a graph of the network alone, from the same context.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -24,7 +25,7 @@ from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, drain, gpu, make
 from gaitedge.engines.tensorrt_inspector import inspect, read_layers
 from gaitedge.engines.tensorrt_plan import INPUT, OUTPUT, Plan, demand
 from gaitedge.engines.tensorrt_profiler import Profiler
-from gaitedge.engines.timing import CallTimes, LayerTime
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import MachineError
 
 if TYPE_CHECKING:
@@ -98,28 +99,34 @@ class Slot:
             raise
         return self._embeddings(shape), times
 
-    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
         """Run calls in a context of their own, to which a profiler is attached; no graph takes part.
 
         The first of a shape runs twice, for the first run after a change of shape does more.
         """
-        profiler, ready = Profiler(), None
+        profiler, seconds = Profiler(), 0.0
+        ready: tuple[int, ...] | None = None
         try:
             context = self._plan.make_context(self._stream)
             try:
                 profiler.attach(context)
                 for silhouettes in calls:
                     shape = silhouettes.shape[:2]
-                    self._fill(silhouettes)
                     if shape != ready:
+                        self._fill(silhouettes)
                         self._prepare(context, shape)
                         self._enqueue(context, shape)
                         self._stream.synchronize()
                         ready = shape
+                    start = time.perf_counter()
+                    self._fill(silhouettes)
                     self._enqueue(context, shape)
                     self._stream.synchronize()
+                    self._embeddings(shape)
+                    seconds += time.perf_counter() - start
                     profiler.count(context)
-                return profiler.sums(read_layers(inspect(self._plan.engine, context)))
+                layers = read_layers(inspect(self._plan.engine, context))
+                return LayerTimes(profiler.sums(layers), seconds * 1e3)
             finally:
                 drain(self._stream)  # what an error left running still needs it
                 del context  # before its profiler

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CallTimes", "LayerTime", "LayerTimer", "TimedEmbedder"]
+__all__ = ["CallTimes", "LayerTime", "LayerTimer", "LayerTimes", "TimedEmbedder"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,19 @@ class LayerTime:
     """The nodes of the graph that it does the work of, as far as the runtime says."""
     precision: str | None
     ms: float
+    feeds: tuple[str, ...] = ()
+    """Of what the runtime added by itself, such as a change of layout: the nodes that it does that for."""
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """What calls took, layer by layer and as a whole."""
+
+    layers: list[LayerTime]
+    """In the order in which they run."""
+    total_ms: float | None
+    """End-to-end time of these same calls, summed up, by the host's clock; reading the layers' clocks is not
+    in it. None where a call is not run as embed runs it."""
 
 
 @runtime_checkable
@@ -51,7 +64,7 @@ class TimedEmbedder(Protocol):
 class LayerTimer(Protocol):
     """An engine that tells what each layer takes. It may be slower meanwhile."""
 
-    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
         """Run these calls, each silhouettes [batch, frames, 64, 44], and sum each layer's time up over them.
 
         Raises MachineError where this engine cannot tell, as it was loaded.

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaitedge.errors import InputError
 from gaitedge.evaluation.protocols import OU_MVLP, PROTOCOLS, Protocol
 from gaitedge.evaluation.published import MISPRINT, PUBLISHED, WITH_GALLERY, Published
 from gaitedge.evaluation.results import Evaluation
-from gaitedge.files import atomic_write, naming, unfinished
+from gaitedge.files import atomic_write
 
-__all__ = ["Table", "check_destination", "counts", "markdown", "percent", "save_markdown", "tables"]
+__all__ = ["Table", "counts", "markdown", "percent", "save_markdown", "tables"]
 
 SHOWN_RANKS = (1, 5, 10, 20)
 OURS, OURS_WITH_GALLERY = "this model", "this model, probes with gallery"
@@ -116,23 +115,6 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[s
     """The lines of a Markdown table; None is a figure that there is not."""
     lines = [columns, ["---"] * len(columns), *rows]
     return [_line(["–" if cell is None else cell for cell in line]) for line in lines]
-
-
-def check_destination(path: Path, suffix: str) -> Path:
-    """Raise InputError unless `path` can be a report, whose name must end with `suffix`.
-
-    Raises OSError where no file of that name can be made: the name is too long, the disk read-only.
-    """
-    path = Path(path)
-    if path.suffix.lower() != suffix:
-        raise InputError(f"{path} is not named as a {suffix} file; name it {path.stem or 'report'}{suffix}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the file to write, as in {path / f'report{suffix}'}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    with unfinished(path) as part, naming(path, part):
-        part.open("xb").close()
-    return path
 
 
 def counts(result: Evaluation) -> str:

@@ -106,7 +106,7 @@ def test_timed_calls_and_the_layers_of_a_call(exported: Export, precision: str) 
             np.testing.assert_array_equal(embeddings, wanted)
             pieces = (times.host_to_device, times.compute, times.device_to_host, times.enqueue)
             assert all(piece is not None and piece > 0 for piece in pieces)
-        layers = engine.layer_times([walk, walk])
+        layers = engine.layer_times([walk, walk]).layers
         assert all(layer.ms > 0 for layer in layers)
         assert [layer.name for layer in layers][-1] == "micro_motion"
         np.testing.assert_array_equal(engine.embed(walk), wanted)

@@ -206,7 +206,7 @@ def test_timed_calls_give_what_plain_ones_give(engine: TensorRTEngine) -> None:
 def test_every_layer_of_the_engine_has_its_time(path: Path, engine: TensorRTEngine) -> None:
     silhouettes = walk(1, 30)
     before = engine.embed(silhouettes)
-    found = engine.layer_times([silhouettes, silhouettes])
+    found = engine.layer_times([silhouettes, silhouettes]).layers
     assert {layer.name for layer in found} & set(build_of(Bundle.open(path)).layers)
     assert sum(layer.ms for layer in found) > 0
     assert any(layer.nodes for layer in found)

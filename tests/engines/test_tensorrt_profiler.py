@@ -46,7 +46,8 @@ def test_layers_are_summed_up_over_the_calls(make_box: MakeBox, version: str) ->
     assert isinstance(engine, LayerTimer)
     calls = [random_silhouettes(*shape, 0) for shape in ((1, 30), (1, 30), (2, 60), (1, 30))]
     # In the fake the n-th layer takes n times the batch.
-    assert engine.layer_times(calls) == [
+    found = engine.layer_times(calls)
+    assert found.layers == [
         LayerTime(
             "fconv1.conv + PWN(fconv1.relu)",
             "CaskConvolution",
@@ -55,9 +56,21 @@ def test_layers_are_summed_up_over_the_calls(make_box: MakeBox, version: str) ->
             5.0,
         ),
         LayerTime("__myl_Conv + myl0", "kgen", ("fconv2.conv", "fconv2.relu"), "fp16", 10.0),
-        LayerTime("hp", "Reformat", ("hp",), "fp16", 15.0),
+        LayerTime("hp", "Reformat", (), "fp16", 15.0, ("hp",)),
         LayerTime("hp (2)", "PluginV3", ("hp",), "fp16", 20.0),
     ]
+    assert found.total_ms is not None
+
+
+def test_the_whole_is_the_hosts_time_of_the_same_calls(box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that the driver's calls advance: 2 copies, a run, a wait; not the first run of a shape."""
+    box.recorded.layers = LAYERS
+    engine = box.engine()
+    monkeypatch.setattr(
+        "gaitedge.engines.tensorrt_slot.time.perf_counter", lambda: sum(box.gpu.calls.values()) / 1e3
+    )
+    calls = [random_silhouettes(1, 30, seed) for seed in range(3)]
+    assert engine.layer_times(calls).total_ms == pytest.approx(3 * 4.0)
 
 
 def test_the_first_run_of_a_shape_is_not_counted(make_box: MakeBox) -> None:
@@ -116,7 +129,7 @@ def test_a_layer_that_the_inspector_does_not_list(box: GpuBox, monkeypatch: pyte
     engine = box.engine()
     inspector = sys.modules["tensorrt"].EngineInspector
     monkeypatch.setattr(inspector, "get_engine_information", lambda *_: '{"Layers": []}')
-    (found,) = engine.layer_times([random_silhouettes(1, 4, 0)])
+    (found,) = engine.layer_times([random_silhouettes(1, 4, 0)]).layers
     assert (found.kind, found.precision) == ("unknown", None)
     assert "fconv1.conv" in found.nodes
 
@@ -134,7 +147,7 @@ def test_a_report_that_fails(box: GpuBox) -> None:
         engine.layer_times([random_silhouettes(1, 4, 0)])
     box.recorded.reports_fail = ""
     assert runs(box, engine, (1, 4), (1, 4), (1, 4))
-    assert len(engine.layer_times([random_silhouettes(1, 4, 0)])) == 4
+    assert len(engine.layer_times([random_silhouettes(1, 4, 0)]).layers) == 4
 
 
 @pytest.mark.parametrize("call", ["cuStreamSynchronize", "execute_async_v3", "a context"])
@@ -147,7 +160,7 @@ def test_an_error_in_the_middle_leaves_the_engine_usable(box: GpuBox, call: str)
         engine.layer_times([random_silhouettes(1, 4, 0)])
     box.gpu.failing.clear()
     assert runs(box, engine, (1, 4), (1, 4))
-    assert ms(engine.layer_times([random_silhouettes(1, 4, 0)]))[0][1] == 1.0
+    assert ms(engine.layer_times([random_silhouettes(1, 4, 0)]).layers)[0][1] == 1.0
     gc.collect()  # the error's traceback
     engine.close()
     assert box.gpu.empty
