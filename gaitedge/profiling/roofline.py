@@ -79,7 +79,7 @@ def measure_roofline(configuration: Configuration, *, seconds: float = 1.0) -> R
     if engine in ("tensorrt", "cuda"):
         from gaitedge.profiling.gpu_roofline import measure_gpu_roofline
 
-        return measure_gpu_roofline(engine, precision, seconds)
+        return measure_gpu_roofline(precision, seconds / 2)
     if engine not in ("openvino", "onnxruntime"):
         raise InputError(f"no roofline can be measured with the engine {engine!r}")
     threads = configuration.threads or usable_cores()
