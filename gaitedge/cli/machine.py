@@ -98,6 +98,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure latency and throughput at every batch size with every length."""
+    from gaitedge.errors import MachineError
     from gaitedge.profiling.profile import profile
 
     batches, lengths = _integers("--batch", batch), _integers("--frames", frames)
@@ -112,6 +113,8 @@ def bench(
             seconds=seconds,
             progress=progress,
         )
+    if all(row.figures is None for row in done.rows):
+        raise MachineError(done.rows[0].failed)
     if json:
         print_json(done)
         return
