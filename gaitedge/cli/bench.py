@@ -97,7 +97,7 @@ def bench(
     Several values of an option, with commas between, make a sweep over all combinations.
     """
     from gaitedge.destinations import check_destination
-    from gaitedge.errors import InputError
+    from gaitedge.errors import InputError, MachineError
 
     places = {"out": out, "csv": csv, "html": html, "trace": trace}
     for name, place in places.items():
@@ -138,6 +138,8 @@ def bench(
             command=shlex.join(["gaitedge", *sys.argv[1:]]),
             progress=progress,
         )
+    if all(row.failed is not None for row in document.rows):
+        raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
     document = _details(document, bundle, layers, against, load_inputs)
     if video is not None:
         document = _stages(document, bundle, video, gallery, key_file, trace)
@@ -219,11 +221,6 @@ def _show(document: Document, json: bool) -> None:
         print_lines([to_json(document).rstrip("\n")])
     else:
         profile_tables.show(document)
-    failed = [row for row in document.rows if row.failed is not None]
-    if failed and len(failed) == len(document.rows):
-        from gaitedge.errors import MachineError
-
-        raise MachineError(f"nothing could be measured: {failed[0].failed}")
 
 
 def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | None, json: bool) -> None:

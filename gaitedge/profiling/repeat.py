@@ -133,6 +133,7 @@ def repeat(bundle: Path, wanted: Wanted, settings: Settings, number: int) -> Gen
     inputs = make_inputs(settings.inputs, wanted.batch, wanted.frames, settings.seed, number)
     with _runtime_errors():
         first_run_ms, warmup_runs = warm_up(engines, inputs, settings.warmup_s)
+        _check_works(engine, inputs[0])
         device = _device_memory(of_the_cpu)
         clocks = read_clocks()
         rate, times, timed = run(engines, inputs, settings.seconds)
@@ -167,6 +168,19 @@ def _load(path: Path, wanted: Wanted, start: float) -> tuple[list[Engine], float
     if first.name == "tensorrt":
         return [first] * wanted.streams, load_ms
     return [first, *(one() for _ in range(wanted.streams - 1))], load_ms
+
+
+def _check_works(engine: Engine, silhouettes: NDArray[np.uint8]) -> None:
+    """Raise MachineError where an engine gives something else than embeddings of what it gets: a call that
+    ends early would be taken for a fast one. OpenVINO with one thread, asked for more than the memory holds,
+    raises nothing and gives what the call before it gave (2026.4.1)."""
+    embeddings, (batch, frames) = engine.embed(silhouettes), silhouettes.shape[:2]
+    wanted = (batch, engine.config.parts, engine.config.embedding_dim)
+    if embeddings.shape != wanted or not np.isfinite(embeddings).all():
+        raise MachineError(
+            f"{engine.name} gives no embeddings of {batch} sequences of {frames} frames, and says no reason; "
+            "give it less at once, for the memory may not suffice"
+        )
 
 
 def _energy(

@@ -69,6 +69,7 @@ class Engine:
     """Fails as a runtime does."""
 
     precision, description, largest_batch = "fp32", "a fake", None
+    config = SMALL
 
     def __init__(self, name: str, error: BaseException) -> None:
         self.name, self.error = name, error
