@@ -36,7 +36,11 @@ class _Session:
         runtime.disable_telemetry_events()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = choice.threads
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        levels = runtime.GraphOptimizationLevel
+        # Of fp8 its optimiser makes what it has no kernels for.
+        options.graph_optimization_level = (
+            levels.ORT_DISABLE_ALL if choice.precision == "fp8" else levels.ORT_ENABLE_ALL
+        )
         options.log_severity_level = 3  # errors only; what matters comes as an exception
         # Every walk has another length: a plan of its allocations would be kept for each.
         options.enable_mem_pattern = False
