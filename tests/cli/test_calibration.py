@@ -12,6 +12,7 @@ from processes import check_interrupted, linux, press, start, until
 from small_walks import make_store
 
 from gaitedge.calibration.calibration import Calibration
+from gaitedge.calibration.collecting import calibrate
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,23 @@ def test_an_interrupted_calibration_goes_on(
     succeed("calibrate", weights, walks, out)
     assert out.read_bytes() == calibrated.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"int8.json"}
+
+
+def test_what_an_interrupted_run_has_counted_is_told(
+    weights: Path, walks: Path, calibrated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8.json"
+
+    def stop(done: int, _: int) -> None:
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(weights, walks, out, progress=stop)
+    done = succeed("calibrate", weights, walks, out)
+    assert done.stdout.startswith("25 of 36 sequences had been counted by a run that was interrupted\n")
+    assert out.read_bytes() == calibrated.read_bytes()
+    assert "had been counted" not in succeed("calibrate", weights, walks, out).stdout
 
 
 def test_no_store_at_all(weights: Path, tmp_path: Path) -> None:
