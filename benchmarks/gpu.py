@@ -61,6 +61,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "TensorRT, two plugins, FP16": {"plan": TWO_PLUGINS, "precision": "fp16"},
     "TensorRT, the paper's letter, INT8": {"plan": NAIVE, "precision": "int8"},
     "TensorRT, fused, INT8": {"plan": FUSED, "precision": "int8"},
+    "TensorRT, fused, FP8": {"plan": FUSED, "precision": "fp8"},
     "CUDA kernels, FP32": {"runtime": "cuda", "precision": "fp32"},
     "CUDA kernels, two launches, FP16": {"runtime": "cuda", "precision": "fp16"},
     "CUDA kernels, two launches, INT8": {"runtime": "cuda", "precision": "int8"},

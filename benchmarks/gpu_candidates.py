@@ -105,6 +105,7 @@ def of_tensorrt(plan: list[str], precision: str, batch: str, frames: str) -> tup
     from gaitedge.engines import load_target
     from gaitedge.export.exporter import export
     from gaitedge.export.graph import Plan
+    from gaitedge.export.plan import EIGHT_BITS
     from gaitedge.export.tensorrt import BuildOptions, Range
     from gaitedge.weights import shipped_weights
 
@@ -118,7 +119,7 @@ def of_tensorrt(plan: list[str], precision: str, batch: str, frames: str) -> tup
             precision=precision,
             plan=Plan(fconv, micro_motion),
             options=options,
-            quantization=find_quantization(shipped_weights()) if precision == "int8" else None,
+            quantization=find_quantization(shipped_weights()) if precision in EIGHT_BITS else None,
         )
         engine = load_target(Bundle.open(report.path), f"tensorrt-{precision}")
     build = report.build

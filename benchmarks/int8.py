@@ -7,7 +7,9 @@ equalised and without, and judged on walkers that neither they nor the calibrati
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +27,10 @@ from gaitedge.export.exporter import export
 from gaitedge.weights import shipped_weights
 
 PROBE_SETS = ("NM", "BG", "CL")
+WAYS = {
+    f"{method}, equalised" if equalized else method: (method, equalized)
+    for method, equalized in itertools.product(get_args(Method), (False, True))
+}
 
 
 def main() -> None:
@@ -35,6 +41,9 @@ def main() -> None:
     parser.add_argument("store", type=Path, help="gaitedge synth STORE --store --seed 1 --subjects 250")
     parser.add_argument("--shown", default="walkers/train", help="subjects to calibrate on")
     parser.add_argument("--judged", default="walkers/test", help="subjects to judge on")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=[*WAYS], metavar="WAY", help=f"of: {'; '.join(WAYS)}"
+    )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write machine, versions and results here")
     options = parser.parse_args()
     store = Store(options.store)
@@ -47,25 +56,27 @@ def main() -> None:
         box = Path(folder) / "walkers.gait"
         export(shipped_weights(), box, "cpu")
         exact = embed_all(load_target(Bundle.open(box), "cpu-fp32"), walks)
-        for method in get_args(Method):
-            for equalized in (False, True):
-                made = Path(folder) / "int8.json"
-                calibrate(box, options.store, made, method, options.shown, equalized=equalized)
-                export(box, box, "cpu", "int8", quantization=find_quantization(box, made))
-                found = embed_all(load_target(Bundle.open(box), "cpu-int8"), walks)
-                made_row = row(method, equalized, compare_embeddings(exact, found, sequences))
-                if not rows:
-                    show({**made_row, "name": "fp32", "mean_cosine": 1.0, "smallest_cosine": 1.0}, "fp32")
-                show(made_row, "int8")
-                rows.append(made_row)
+        for way in options.ways:
+            method, equalized = WAYS[way]
+            made, start = Path(folder) / "int8.json", time.perf_counter()
+            shown = calibrate(box, options.store, made, method, options.shown, equalized=equalized)
+            seconds = time.perf_counter() - start
+            export(box, box, "cpu", "int8", quantization=find_quantization(box, made))
+            found = embed_all(load_target(Bundle.open(box), "cpu-int8"), walks)
+            made_row = row(way, compare_embeddings(exact, found, sequences))
+            made_row |= {"calibrated_on": shown.sequences, "calibration_s": seconds}
+            if not rows:
+                show({**made_row, "name": "fp32", "mean_cosine": 1.0, "smallest_cosine": 1.0}, "fp32")
+            show(made_row, "int8")
+            rows.append(made_row)
     if options.json:
         save(options.json, rows, shown=options.shown, judged=options.judged, sequences=len(numbers))
 
 
-def row(method: str, equalized: bool, found: Comparison) -> dict[str, Any]:
+def row(way: str, found: Comparison) -> dict[str, Any]:
     """What is written of one way."""
     return {
-        "name": f"{method}, equalised" if equalized else method,
+        "name": way,
         "mean_cosine": found.mean_cosine,
         "smallest_cosine": found.minimum_cosine,
         "fp32": {one.probe_set: one.first for one in found.rank1},

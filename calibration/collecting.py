@@ -54,6 +54,7 @@ Progress = Callable[[int, int], None]
 _EVERY = 25  # sequences, some three seconds, between two savings of what was counted
 _WHY = ": of fewer walks the ranges depend on which ones these are"
 _EQUALIZED_ON = 64  # sequences, the first of those that are shown
+_STORE = ("frames.npy", "index.jsonl", "store.json")  # what it consists of
 _SILHOUETTE = 255.0  # the largest value of what fconv1 reads
 
 
@@ -184,7 +185,7 @@ def calibrate(
             raise InputError(f"a calibration needs {least} {name} or more, not {value}{why}")
     if seed < 0:
         raise InputError(f"the seed must be 0 or more, not {seed}")
-    out = check_destination(Path(out))
+    out = check_destination(Path(out), Path(source), Path(store))
     model, data = open_model(source), Store(store)
     config, weights = model.config, model.weights()
     numbers = choose(
@@ -281,10 +282,17 @@ def unfinished(out: Path) -> Path:
     return out.with_name(f".{out.name}.unfinished")
 
 
-def check_destination(path: Path) -> Path:
-    """Raise InputError unless a calibration can be written at `path`."""
+def check_destination(path: Path, source: Path, store: Path) -> Path:
+    """Raise InputError unless a file of a calibration can be written at `path`, and none of what it is made
+    from is lost by that."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the calibration to write, as in {path / 'int8.json'}")
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.suffix in (".safetensors", ".gait"):  # the names in the wrong order would cost a training
+        raise InputError(f"{path} is a name for a model; name the calibration to write, as in int8.json")
+    if path.resolve() in [one.resolve() for one in (source, *(store / name for name in _STORE))]:
+        raise InputError(
+            f"{path} is a part of what is calibrated or shown; name another file, as in int8.json"
+        )
     return path

@@ -34,7 +34,7 @@ def refine(
     *,
     corrected: bool = False,
     max_drop: float | None = None,
-    judged_on: str = "all",
+    judged_on: str | None = None,
     threads: int | None = None,
     frames: int = 30,
     seed: int = 0,
@@ -45,7 +45,8 @@ def refine(
     calibration: of the model in `source`, not written yet. out: where to; what is there stays as it was on
     any error. subjects, frames, seed: as they were shown to `calibrate`. corrected: whether biases are
     corrected. max_drop: the budget, by how many percentage points rank-1 of any probe set may fall among the
-    subjects `judged_on`; without one nothing is judged. Raises what the functions raise that do it.
+    subjects `judged_on`, all of the store's if None. Without a budget nothing is kept; what each layer costs
+    is measured where there is somebody to judge it on. Raises what the functions raise that do it.
     """
     model, data = open_model(source), Store(store)
     config, weights = model.config, model.weights()
@@ -58,13 +59,13 @@ def refine(
         biases = correct_biases(config, weights, calibration, shown, report)
         calibration = dataclasses.replace(calibration, biases=biases)
     found = None
-    if max_drop is not None:
+    if max_drop is not None or judged_on is not None:
         found = find_sensitivity(
             config,
             weights,
             calibration,
             data,
-            judged_on,
+            judged_on or "all",
             max_drop,
             plan=Plan(placement="chain"),  # as a CPU's engine gets it
             threads=threads,

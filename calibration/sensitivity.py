@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from gaitedge.calibration.calibration import Calibration
 from gaitedge.calibration.study import LATENCY_SHAPE, Change, Study
@@ -21,6 +21,7 @@ from gaitedge.weights import Weights
 __all__ = ["LayerSensitivity", "Point", "Sensitivity", "find_sensitivity", "tables"]
 
 _ROUNDING = 1e-9  # of a difference of two shares, in percentage points
+_SETS = 20  # of layers to keep, of each size, at most: all that there are of six FConvs
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,12 @@ def find_sensitivity(
     measured the other layers are in FP32, so that what is found is due to int8.
 
     max_drop: a budget: by how many percentage points rank-1 may fall, in the probe set in which it falls
-    most. With it, the frontier is measured: starting from all layers quantised, one layer after the other is
-    kept in floating point, and the first point within the budget is taken. That is greedy. The order is
-    by the mean cosine that is reached where a layer alone is kept, not by rank-1, whose differences between
-    single layers are mostly chance; it is not revised on the way, and sets of layers that are no beginning
-    of it are not tried. Every point is measured.
+    most. With it, the frontier is measured: one point for each number of layers that are kept in floating
+    point, and the fewest within the budget are taken. Which layers a point keeps goes by the mean cosine that
+    is reached where each alone is kept, not by rank-1, whose differences between single layers are mostly
+    chance. Where these do not do, other sets of as many are tried, the most promising by the same cosines
+    first: all of them for six FConvs, and 20 of each size for more layers; none where not even a single layer
+    can be quantised within the budget. Every point is measured.
 
     subjects: a choice as gaitedge.data.splits.choose_subjects takes it. protocol: as `evaluate` takes it.
     plan: the form in which the graph will be exported for a CPU; its scales are not looked at. threads: of
@@ -127,27 +129,48 @@ def find_sensitivity(
 def _with_frontier(
     result: Sensitivity, study: Study, layers: tuple[str, ...], max_drop: float
 ) -> Sensitivity:
-    order = sorted(result.layers, key=lambda one: one.others.mean_cosine if one.others else 0, reverse=True)
-    names = [one.layer for one in order]
-    kept = [tuple(layer for layer in layers if layer in names[:count]) for count in range(len(names))]
-    rests = [[layer for layer in layers if layer not in some] for some in kept]
-    changes = [study.change(rest) for rest in rests]
-    within = [index for index, change in enumerate(changes) if change.drop <= max_drop + _ROUNDING]
-    if not within:
-        best, rest = min(zip(changes, rests, strict=True), key=lambda pair: pair[0].drop)
+    gains = {one.layer: one.others.mean_cosine if one.others else 0.0 for one in result.layers}
+    names = sorted(gains, key=gains.__getitem__, reverse=True)
+    searching = any(_is_within(one.alone, max_drop) for one in result.layers)
+    tried: list[tuple[Change, list[str]]] = []
+    points: list[tuple[Change, list[str]]] = []
+    taken: int | None = None
+    for count in range(len(names)):
+        sets = sorted(
+            itertools.combinations(names, count), key=lambda some: -math.fsum(gains[one] for one in some)
+        )
+        found: list[tuple[Change, list[str]]] = []
+        for some in sets[: _SETS if searching and taken is None else 1]:
+            rest = [layer for layer in layers if layer not in some]
+            found.append((study.change(rest), rest))
+            if _is_within(found[-1][0], max_drop):
+                taken = count if taken is None else taken
+                break
+        points.append(found[-1] if taken == count else found[0])
+        tried += found
+    if taken is None:
+        best, rest = min(tried, key=lambda pair: pair[0].drop)
         quantised = " and ".join(rest)
         raise InputError(
             f"int8 does not keep rank-1 within {max_drop:g} points, whichever number of layers stays in "
             f"floating point: the smallest fall is {best.drop:.2f}, with {quantised} in int8; allow "
             "more, or calibrate on more sequences or by another method"
         )
-    times, fp32_ms, engine = study.latency(rests)
-    points = tuple(Point(*each) for each in zip(kept, changes, times, strict=True))
-    return replace(result, frontier=points, kept=kept[within[0]], fp32_ms=fp32_ms, engine=engine)
+    times, fp32_ms, engine = study.latency([rest for _, rest in points])
+    kept = [tuple(layer for layer in layers if layer not in rest) for _, rest in points]
+    frontier = tuple(
+        Point(some, change, time) for some, (change, _), time in zip(kept, points, times, strict=True)
+    )
+    return replace(result, frontier=frontier, kept=kept[taken], fp32_ms=fp32_ms, engine=engine)
+
+
+def _is_within(change: Change, max_drop: float) -> bool:
+    return change.drop <= max_drop + _ROUNDING
 
 
 def _count(layers: int, frontier: bool) -> int:
-    """How many networks are measured, FP32 among them: each set of layers once."""
+    """How many networks are measured, FP32 among them: each set of layers once. A search beyond the sets that
+    the cosines propose takes more."""
     everything = frozenset(range(layers))
     sets = {everything, *(frozenset([layer]) for layer in everything)}
     sets |= {everything - {layer} for layer in everything}
@@ -203,4 +226,4 @@ def _frontier(result: Sensitivity, sets: Sequence[str]) -> Table:
 def _figures(change: Change) -> Iterable[object]:
     points = (None if value is None else f"{value:+.2f}" for value in change.change.values())
     others = (f"{change.mean_cosine:.6f}", f"{change.minimum_cosine:.6f}", f"{change.relative_error:.2g}")
-    return chain(points, others)
+    return itertools.chain(points, others)

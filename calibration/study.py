@@ -150,6 +150,8 @@ class Study:
             if cosines(found, wanted).min() >= _SAME:
                 engine = faster
 
+        self._total = max(self._total, self._done + len(self.numbers))  # of a search nobody knows how long
+
         def report(done: int, _: int) -> None:
             if self._progress is not None:
                 self._progress(self._done + done, self._total, "embedding")

@@ -67,6 +67,8 @@ TOLERANCES = {
     "bf16": Tolerance(relative_error=3e-2, cosine=0.999),
     # Seven bits and a sign, in the layers that a calibration chooses.
     "int8": Tolerance(relative_error=2e-1, cosine=0.98),
+    # Three bits and a sign, and an exponent, in the same layers.
+    "fp8": Tolerance(relative_error=2e-1, cosine=0.98),
 }
 
 

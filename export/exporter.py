@@ -14,7 +14,7 @@ from gaitedge.engines.cuda import require_kernels
 from gaitedge.errors import InputError
 from gaitedge.export.build_options import BuildOptions
 from gaitedge.export.graph import Plan, build_graph
-from gaitedge.export.plan import GraphPrecision
+from gaitedge.export.plan import EIGHT_BITS, GraphPrecision
 from gaitedge.export.targets import (
     Made,
     Model,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportReport", "export", "open_model", "rebuild"]
 
 TargetName = Literal["auto", "cpu", "onnxruntime", "tensorrt", "cuda", "portable"]
-PrecisionName = Literal["fp32", "fp16", "bf16", "int8"]
+PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 
 _DEFAULT: dict[str, PrecisionName] = {
     "cpu": "fp32",
@@ -49,7 +49,7 @@ _DEFAULT: dict[str, PrecisionName] = {
 _POSSIBLE = {
     "cpu": ("fp32", "bf16", "int8"),
     "onnxruntime": ("fp32", "int8"),
-    "tensorrt": ("fp32", "fp16", "bf16", "int8"),
+    "tensorrt": ("fp32", "fp16", "bf16", "int8", "fp8"),
     "cuda": ("fp32", "fp16", "int8"),
     "portable": ("fp32",),
 }
@@ -92,9 +92,10 @@ def export(
     "cpu" (OpenVINO) and "onnxruntime" need that engine here; "portable" does not (one that is there still
     checks the graph); "auto" is tensorrt, cpu, onnxruntime or portable: the first that this machine has.
     precision: fp16 for tensorrt and cuda and fp32 for the others, if None, or int8 where there is a
-    quantization. plan: how a TensorRT engine's or an .onnx file's graph is written; its precision is
-    `precision`. options: of a TensorRT build. progress: called with each step's name. quantization: of
-    these weights, for int8. Raises WeightsError or BundleError on an unusable source or destination,
+    quantization; fp8, E4M3 beside fp16, is for TensorRT from 10 on and for .onnx files. plan: how a TensorRT
+    engine's or an .onnx file's graph is written; its precision is `precision`. options: of a TensorRT build.
+    progress: called with each step's name. quantization: of these weights, for int8 and fp8.
+    Raises WeightsError or BundleError on an unusable source or destination,
     InputError on a choice that the target has not, MachineError where a GPU or an engine is missing, lacks
     the precision, cannot be built, or disagrees with the letter. On any error `out` stays as it was.
     """
@@ -104,12 +105,12 @@ def export(
     _check_names(target, precision)
     check_destination(out)
     wanted = precision or ("int8" if quantization is not None else None)
-    if wanted != "int8" and quantization is not None:
+    if wanted not in EIGHT_BITS and quantization is not None:
         raise InputError(f"{wanted} has no use for a calibration: leave it out, or take --precision int8")
-    if wanted == "int8" and quantization is None:
+    if wanted in EIGHT_BITS and quantization is None:
         raise InputError(
-            "int8 needs a calibration of these weights; run: gaitedge calibrate WEIGHTS STORE int8.json, "
-            "then export with --precision int8 --calibration int8.json"
+            f"{wanted} needs a calibration of these weights; run: gaitedge calibrate WEIGHTS STORE "
+            f"int8.json, then export with --precision {wanted} --calibration int8.json"
         )
     if out.suffix.lower() == ".onnx":
         if target not in ("auto", "portable"):
@@ -129,8 +130,7 @@ def export(
         model = Model.read(source, say)
         # TensorRT 8 takes scales in FP32 graphs alone, and is told by a flag that it may go lower.
         lower: GraphPrecision = "fp32" if version(module) < (10, 0) else "fp16"
-        kind: GraphPrecision = lower if choice == "int8" else choice
-        graph = model.write(dataclasses.replace(plan or Plan(), precision=kind), quantization)
+        graph = model.write(_in_precision(plan or Plan(), choice, lower), quantization)
         made = build_on_gpu(model, graph, choice, options or BuildOptions(), say, quantization)
     elif chosen == "cuda":
         require_kernels("the target cuda")
@@ -204,6 +204,13 @@ def _present() -> str:
     return "portable"
 
 
+def _in_precision(plan: Plan, precision: PrecisionName, beside_int8: GraphPrecision) -> Plan:
+    """The plan in a precision. beside_int8: the type of what is not in int8; beside fp8 it is fp16."""
+    if precision == "fp8":
+        return dataclasses.replace(plan, precision="fp16", eight_bits="fp8")
+    return dataclasses.replace(plan, precision=beside_int8 if precision == "int8" else precision)
+
+
 def _export_graph(
     source: Path,
     out: Path,
@@ -215,8 +222,7 @@ def _export_graph(
     """Write one graph as an .onnx file, checked where a runtime is here that computes in its types."""
     start = time.perf_counter()
     model = Model.read(source, say)
-    kind: GraphPrecision = "fp32" if precision == "int8" else precision
-    graph = model.write(dataclasses.replace(plan, precision=kind), quantization)
+    graph = model.write(_in_precision(plan, precision, "fp32"), quantization)
     found, engine = check_graph(model, graph, precision, say)
     data = serialize(graph)
     say("writing the graph", 0, 0)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.errors import InputError
 from gaitedge.export.packing import fits
 
-__all__ = ["HP", "LETTER", "Plan", "bias_shapes", "layer_names"]
+__all__ = ["EIGHT_BITS", "HP", "LETTER", "Plan", "bias_shapes", "layer_names"]
 
 FConvForm = Literal["fold", "fold_nhwc", "split", "plugin", "network"]
 MicroMotionForm = Literal["grouped", "per_part", "plugin"]
 GraphPrecision = Literal["fp32", "fp16", "bf16"]
 EightBits = Literal["int8", "fp8"]
 Placement = Literal["inputs", "chain"]
+
+EIGHT_BITS: Final = ("int8", "fp8")
+"""Precisions that need a calibration."""
 
 HP = "hp"
 """What Plan.scales calls the input of horizontal pooling."""

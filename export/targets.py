@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from gaitedge.bundle import FOLD_GRAPH, FRAMES_GRAPH, Bundle, make_bundle
 from gaitedge.config import GaitPartConfig
-from gaitedge.engines import load, load_target
+from gaitedge.engines import Choice, load, load_target
 from gaitedge.errors import BundleError
 from gaitedge.export import agreement, cuda, tensorrt
 from gaitedge.export.build_options import BuildOptions
 from gaitedge.export.graph import Plan, build_frame_graph, build_graph, without_functions
+from gaitedge.export.plan import EIGHT_BITS
+from gaitedge.machine.cpu import usable_cores
 from gaitedge.machine.tensorrt import require_tensorrt
 from gaitedge.manifest import Agreement, Build, Target
 from gaitedge.weights import load_weights
@@ -118,7 +120,9 @@ class Model:
         targets = {**self.targets, **{name: one.target for name, one in made.items()}}
         if self.source is not None and parts.get(CALIBRATION, self._calibration) != self._calibration:
             # The bundle keeps one calibration, and int8 by another one would not be what it says.
-            targets = {name: one for name, one in targets.items() if name in made or one.precision != "int8"}
+            targets = {
+                name: one for name, one in targets.items() if name in made or one.precision not in EIGHT_BITS
+            }
         if self.source is not None:
             wanted = [name for target in targets.values() for name in target.members]
             wanted += [CALIBRATION] if self._calibration is not None else []
@@ -226,7 +230,14 @@ def check_graph(
     if precision == "bf16" or importlib.util.find_spec("onnxruntime") is None:
         return None, "none"
     say("comparing it with the letter of the paper", 0, 0)
-    engine = load(make_bundle(model.config, model.weights, {FOLD_GRAPH: serialize(graph)}, {}), "onnxruntime")
+    bundle = make_bundle(model.config, model.weights, {FOLD_GRAPH: serialize(graph)}, {})
+    if precision == "fp8":  # no engine of a CPU's, only a way to compute what TensorRT will
+        from gaitedge.engines.onnxruntime import OnnxRuntimeEngine
+
+        why = "to be compared"
+        engine: Engine = OnnxRuntimeEngine(bundle, Choice(usable_cores(), precision, False, why, FOLD_GRAPH))
+    else:
+        engine = load(bundle, "onnxruntime")
     found = agreement.compare(engine, agreement.letter(model.config, model.weights))
     agreement.check_agreement(engine.description, precision, found)
     return found, engine.description.partition(";")[0]  # not why it was taken

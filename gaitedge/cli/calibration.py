@@ -45,8 +45,12 @@ def calibrate(
         ),
     ] = None,
     judge_on: Annotated[
-        str, typer.Option(help="Whom to judge that on, as in casia-b/test; not those who are shown.")
-    ] = "all",
+        str | None,
+        typer.Option(
+            help="Whom to judge that on, as in casia-b/test, not those who are shown; alone it tells what "
+            "each layer costs, and keeps none."
+        ),
+    ] = None,
     tensorrt_cache: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a calibration cache for TensorRT 8.x too.")
     ] = None,
@@ -67,12 +71,19 @@ def calibrate(
             "give --no-equalize beside --tensorrt-cache"
         )
     if tensorrt_cache:  # all that can be told before the work
-        collecting.check_destination(tensorrt_cache)
+        collecting.check_destination(tensorrt_cache, source, store)
         if tensorrt_cache.resolve() == out.resolve():
             raise InputError(f"{out} is the calibration; name another file for --tensorrt-cache")
-    if max_drop is not None:
+    if judge_on is not None:
         choose_subjects(judge_on, (one.subject for one in Store(store).sequences))
-    more = correct_biases or max_drop is not None
+    more = correct_biases or max_drop is not None or judge_on is not None
+    before = 0  # sequences that an interrupted run has counted
+
+    def showing(done: int, total: int) -> None:
+        nonlocal before
+        before = before or done
+        update(done, total, "showing walks")
+
     with progress_bar("showing walks") as update:
         found = collecting.calibrate(
             source,
@@ -83,7 +94,7 @@ def calibrate(
             sequences,
             temporal_head=temporal_head,
             equalized=equalize,
-            progress=lambda done, total: update(done, total, "showing walks"),
+            progress=showing,
             save=not more,
         )
         judged = None
@@ -107,6 +118,8 @@ def calibrate(
     if json:
         print_json({"calibration": found, "sensitivity": judged})
         return
+    if before > 1:
+        say(f"{before} of {found.sequences} sequences had been counted by a run that was interrupted")
     _tell(found, layer_names(bundle.config), out)
     for each in sensitivity.tables(judged) if judged else ():
         table(each.title, each.columns, each.rows)

@@ -56,7 +56,7 @@ BundleArgument = Annotated[Path, typer.Argument(help="A .gait bundle.", readable
 
 EngineOption = Annotated[str, typer.Option(help="auto, tensorrt, cuda, openvino or onnxruntime.")]
 PrecisionOption = Annotated[
-    str | None, typer.Option(help="fp32, fp16, bf16 or int8; as exported by default.")
+    str | None, typer.Option(help="fp32, fp16, bf16, int8 or fp8; as exported by default.")
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

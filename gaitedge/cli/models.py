@@ -56,15 +56,17 @@ def export(
         ),
     ] = "auto",
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        Literal["fp32", "fp16", "bf16", "int8", "fp8"] | None,
         typer.Option(
             help="fp16 for tensorrt and cuda, fp32 for the others by default; bf16 needs a device that has "
-            "it, int8 a calibration."
+            "it, int8 and fp8 (TensorRT from 10 on, and .onnx) a calibration."
         ),
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="What gaitedge calibrate wrote, for int8; a bundle keeps its own.", metavar="FILE"),
+        typer.Option(
+            help="What gaitedge calibrate wrote, for int8 or fp8; a bundle keeps its own.", metavar="FILE"
+        ),
     ] = None,
     fconv: FConv = None,
     micro_motion: MicroMotion = None,
@@ -117,6 +119,7 @@ def export(
     from gaitedge.calibration.applying import find_quantization
     from gaitedge.export import exporter
     from gaitedge.export.graph import Plan
+    from gaitedge.export.plan import EIGHT_BITS
     from gaitedge.export.tensorrt import BuildOptions, Range
 
     given: dict[str, Any] = {
@@ -142,8 +145,8 @@ def export(
         def progress(name: str, done: int, total: int) -> None:
             update(done, total, name)
 
-        int8 = precision == "int8" or calibration is not None
-        quantization = find_quantization(shipped(source), calibration) if int8 else None
+        calibrated = precision in EIGHT_BITS or calibration is not None
+        quantization = find_quantization(shipped(source), calibration) if calibrated else None
         if rebuild:
             reports = exporter.rebuild(source, out, progress)
         else:

@@ -49,7 +49,9 @@ class _Session:
         runtime.disable_telemetry_events()
         try:
             session = runtime.InferenceSession(
-                bundle.read(choice.graph), options_for(choice.threads), providers=["CPUExecutionProvider"]
+                bundle.read(choice.graph),
+                options_for(choice.threads, choice.precision),
+                providers=["CPUExecutionProvider"],
             )
         except (
             failures.Fail,
@@ -100,7 +102,7 @@ class OnnxRuntimeEngine(_Session):
         bundle, choice = self._profiled
         runtime = require("onnxruntime", "the ONNX Runtime engine")
         onnx = require("onnx", "reading what ONNX Runtime runs")
-        options = options_for(choice.threads)
+        options = options_for(choice.threads, choice.precision)
         options.enable_profiling = True
         with tempfile.TemporaryDirectory() as folder:  # which nobody else may read
             options.profile_file_prefix = str(Path(folder) / "profile")
@@ -129,12 +131,14 @@ class OnnxRuntimeEngine(_Session):
         )
 
 
-def options_for(threads: int) -> Any:
-    """The options of a session with so many threads."""
+def options_for(threads: int, precision: str) -> Any:
+    """The options of a session with so many threads, for a graph in this precision."""
     runtime = require("onnxruntime", "the ONNX Runtime engine")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = runtime.GraphOptimizationLevel
+    # Of fp8 its optimiser makes what it has no kernels for.
+    options.graph_optimization_level = levels.ORT_DISABLE_ALL if precision == "fp8" else levels.ORT_ENABLE_ALL
     options.log_severity_level = 3  # errors only; what matters comes as an exception
     # Every walk has another length: a plan of its allocations would be kept for each.
     options.enable_mem_pattern = False

@@ -185,7 +185,7 @@ def _in_openvino(
 def _in_onnxruntime(
     graph: bytes,
     x: NDArray[Any],
-    precision: str,  # noqa: ARG001  # it is in the graph
+    precision: str,
     threads: int,
 ) -> tuple[str, list[Executed], Callable[[], object]]:
     import onnx
@@ -193,7 +193,7 @@ def _in_onnxruntime(
     from gaitedge.engines.onnxruntime import options_for
 
     runtime = require("onnxruntime", "measuring what ONNX Runtime reaches")
-    options = options_for(threads)
+    options = options_for(threads, precision)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)

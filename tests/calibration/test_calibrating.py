@@ -182,6 +182,25 @@ def test_a_place_to_which_nothing_can_be_written_is_refused_before_the_work(
         calibrate(weights, store, tmp_path / "none" / "int8.json")
 
 
+def test_what_it_is_made_from_is_not_written_over(weights: Path, store: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"  # of weights, whatever their name is
+    mine.write_bytes(weights.read_bytes())
+    link = tmp_path / "link.json"
+    link.symlink_to(mine)
+    for out in (mine, link):
+        with pytest.raises(InputError, match=rf"{out.name} is a part of what is calibrated or shown; name "):
+            calibrate(mine, store, out)
+    assert mine.read_bytes() == weights.read_bytes()
+    before = (store / "store.json").read_bytes()
+    with pytest.raises(InputError, match="is a part of what is calibrated or shown; name another file"):
+        calibrate(weights, store, store / "store.json")
+    assert (store / "store.json").read_bytes() == before
+    for name in ("other.safetensors", "box.gait"):
+        with pytest.raises(InputError, match=rf"{name} is a name for a model; name the calibration to write"):
+            calibrate(weights, store, tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.json", "link.json"}
+
+
 # Interruption -------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,17 @@ def test_layers_are_kept_for_a_budget(
     assert "fconv2" not in dict(made.scales())
 
 
+def test_what_layers_cost_is_told_without_a_budget(
+    store: Path, weights: Path, out: Path, before: Calibration
+) -> None:
+    made, judged = refine(weights, store, before, out, judged_on="001-002", threads=1)
+    assert made == before
+    assert judged is not None
+    assert (judged.sequences, judged.max_drop, judged.kept, judged.frontier) == (24, None, (), ())
+    assert [one.layer for one in judged.layers] == ["fconv1", "fconv2", "fconv3", "fconv4"]
+    assert Calibration.load(out) == before
+
+
 def test_what_cannot_be_met_writes_nothing(
     store: Path, weights: Path, out: Path, before: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from processes import check_interrupted, linux, press, start, until
 from small_walks import make_store
 
 from gaitedge.calibration.calibration import Calibration
+from gaitedge.calibration.collecting import calibrate
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,9 @@ def test_the_whole_way(weights: Path, walks: Path, tmp_path: Path) -> None:
     assert 0.97 < found["mean_cosine"] < 1
     graph = succeed("export", weights, tmp_path / "net.onnx", "--calibration", out)
     assert "int8" in graph.stdout
+    graph = succeed("export", box, tmp_path / "fp8.onnx", "--precision", "fp8")  # the bundle's calibration
+    assert ", fp8" in graph.stdout
+    assert "agrees with the paper's letter" in graph.stdout
 
 
 def test_the_document(weights: Path, walks: Path, tmp_path: Path) -> None:
@@ -73,6 +77,16 @@ def test_a_budget_of_rank_1(weights: Path, walks: Path, tmp_path: Path) -> None:
     assert [len(point["kept"]) for point in found["frontier"]] == list(range(6))
 
 
+def test_what_each_layer_costs(weights: Path, walks: Path, tmp_path: Path) -> None:
+    """Without a budget nobody is kept in floating point."""
+    out = tmp_path / "int8.json"
+    done = succeed("calibrate", weights, walks, out, "--sequences", 32, "--judge-on", "001-002")
+    assert "One layer in int8, 24 sequences" in done.stdout
+    assert "All layers in int8 but one, 24 sequences" in done.stdout
+    assert "Layers kept in floating point" not in done.stdout
+    assert {layer for layer, _ in Calibration.load(out).scales()} == {f"fconv{n}" for n in range(1, 7)}
+
+
 def test_a_cache_for_trtexec(weights: Path, walks: Path, tmp_path: Path, refused: Refused) -> None:
     cache = ["--tensorrt-cache", tmp_path / "cache"]
     refused(["calibrate", weights, walks, tmp_path / "int8.json", *cache], "give --no-equalize")
@@ -91,6 +105,16 @@ def test_what_is_refused_before_the_work(
     refused([*plain, "--tensorrt-cache", out], "is the calibration; name another file")
     refused([*plain, "--tensorrt-cache", tmp_path / "none" / "cache"], "there is no folder")
     refused([*plain, "--max-drop", 1, "--judge-on", "099"], "no subject '099'")
+    refused([*plain, "--judge-on", "099"], "no subject '099'")
+
+
+def test_what_it_is_made_from_is_kept(weights: Path, walks: Path, tmp_path: Path, refused: Refused) -> None:
+    mine, store = Path(shutil.copy(weights, tmp_path)), Path(shutil.copytree(walks, tmp_path / "walks"))
+    refused(["calibrate", mine, store, mine], f"{mine.name} is a name for a model; name the calibration")
+    refused(["calibrate", mine, store, store / "store.json"], "is a part of what is calibrated or shown")
+    plain = ["calibrate", mine, store, tmp_path / "int8.json", "--no-equalize", "--tensorrt-cache"]
+    refused([*plain, mine], f"{mine.name} is a name for a model")
+    refused([*plain, store / "index.jsonl"], "is a part of what is calibrated or shown")
 
 
 @pytest.mark.parametrize(
@@ -153,6 +177,23 @@ def test_an_interrupted_calibration_goes_on(
     succeed("calibrate", weights, walks, out)
     assert out.read_bytes() == calibrated.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"int8.json"}
+
+
+def test_what_an_interrupted_run_has_counted_is_told(
+    weights: Path, walks: Path, calibrated: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8.json"
+
+    def stop(done: int, _: int) -> None:
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(weights, walks, out, progress=stop)
+    done = succeed("calibrate", weights, walks, out)
+    assert done.stdout.startswith("25 of 36 sequences had been counted by a run that was interrupted\n")
+    assert out.read_bytes() == calibrated.read_bytes()
+    assert "had been counted" not in succeed("calibrate", weights, walks, out).stdout
 
 
 def test_no_store_at_all(weights: Path, tmp_path: Path) -> None:

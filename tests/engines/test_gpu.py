@@ -22,10 +22,11 @@ from gaitedge.calibration.applying import find_quantization
 from gaitedge.engines import embed_all, load_target
 from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.engines.tensorrt import TensorRTEngine
-from gaitedge.errors import BundleError, InputError
+from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.export.agreement import check_agreement, measure
 from gaitedge.export.exporter import export, open_model, rebuild
 from gaitedge.export.graph import LETTER, Plan
+from gaitedge.export.plan import EIGHT_BITS
 from gaitedge.export.tensorrt import BuildOptions, Range
 from gaitedge.machine.tensorrt import free_memory, lacking, require_gpu
 from gaitedge.manifest import Build, Target
@@ -63,7 +64,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
             precision=precision,  # type: ignore[arg-type]
             plan={"naive": LETTER, "fused": Plan()}[plan],
             options=options,
-            quantization=find_quantization(shipped_weights()) if precision == "int8" else None,
+            quantization=find_quantization(shipped_weights()) if precision in EIGHT_BITS else None,
         )
         return report.path
 
@@ -168,6 +169,22 @@ def test_int8_runs_in_int8(exported: Export) -> None:
     assert build is not None
     assert list(build.layers.values()).count("int8") >= 6
     assert build.fell_back == ()
+
+
+def test_fp8_runs_in_fp8(exported: Export) -> None:
+    """From Ada on, with TensorRT from 10 on; by the ranges of int8."""
+    try:
+        path = exported("fused", "fp8")
+    except MachineError as error:
+        if not str(error).startswith("no fp8 engine can be built here"):
+            raise
+        pytest.skip(str(error))
+    bundle = Bundle.open(path)
+    build = bundle.manifest.targets["tensorrt-fp8"].build
+    assert build is not None
+    assert list(build.layers.values()).count("fp8") >= 6
+    engine, silhouettes = load_target(bundle, "tensorrt-fp8"), walk(2, 17)
+    check_near(engine.embed(silhouettes), reference()(silhouettes), "fp8")
 
 
 def test_a_repeated_shape_gives_what_it_first_gave(engine: TensorRTEngine) -> None:

@@ -320,7 +320,7 @@ def test_bad_destinations_are_refused_before_any_work(source: Path, tmp_path: Pa
 def test_unknown_choices_are_refused(source: Path, out: Path) -> None:
     with pytest.raises(InputError, match="unknown target 'tpu'; there are: auto, cpu, onnxruntime, tensorrt"):
         export(source, out, target="tpu")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, fp16, bf16, int8"):
+    with pytest.raises(InputError, match="unknown precision 'int4'; there are: fp32, fp16, bf16, int8, fp8"):
         export(source, out, precision="int4")  # type: ignore[arg-type]
     assert untouched(out)
 

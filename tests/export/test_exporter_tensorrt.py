@@ -13,9 +13,11 @@ from typing import Any
 
 import onnx
 import pytest
+from calibrations import calibrated
 from networks import random_weights
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.calibration.applying import quantization
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import load
 from gaitedge.errors import BundleError, InputError, MachineError
@@ -131,6 +133,33 @@ def test_engines_stand_beside_each_other_and_are_replaced_one_by_one(
     assert second.read("engines/tensorrt-fp16.plan") == b"plan of fp16 for NVIDIA Thor"
     assert second.manifest.target("tensorrt") == second.manifest.targets["tensorrt-fp16"]
     assert second.read(FOLD_GRAPH) == first.read(FOLD_GRAPH)
+
+
+def test_fp8_is_int8s_way_in_another_type(builder: Builder, source: Path, out: Path) -> None:
+    """The same calibration, E4M3 beside FP16; and as int8 it goes with its calibration."""
+    weights = random_weights(SMALL, 0)
+    given = quantization(calibrated(SMALL, weights), SMALL, weights)
+    report = export(source, out, "tensorrt", "fp8", quantization=given)
+    assert (report.target, report.precision) == ("tensorrt", "fp8")
+    graph, asked, _ = builder.calls[0]
+    assert asked == "fp8"
+    types = {constant.data_type for constant in graph.graph.initializer}
+    assert onnx.TensorProto.FLOAT8E4M3FN in types
+    assert onnx.TensorProto.FLOAT16 in types
+    assert not {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT} & types
+    assert {node.name for node in graph.graph.node if node.op_type == "QuantizeLinear"} >= {
+        f"fconv{layer}.weight.quantize" for layer in range(1, 7)
+    }
+    bundle = Bundle.open(out)
+    assert bundle.manifest.targets["tensorrt-fp8"].precision == "fp8"
+    assert bundle.read("calibration.json") == given.record
+    export(out, out, "tensorrt", "int8", quantization=given)
+    assert Bundle.open(out).manifest.targets.keys() == {"tensorrt-fp8", "tensorrt-int8"}
+    rebuild(out)
+    assert sorted(asked for _, asked, _ in builder.calls[2:]) == ["fp8", "int8"]
+    other = quantization(calibrated(SMALL, weights, harsh=2), SMALL, weights)
+    export(out, out, "tensorrt", "int8", quantization=other)
+    assert Bundle.open(out).manifest.targets.keys() == {"tensorrt-int8"}
 
 
 def test_rebuilding_takes_graphs_and_options_from_the_bundle(
