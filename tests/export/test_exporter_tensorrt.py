@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
+from commands import succeed
 from networks import random_weights
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle
@@ -38,6 +39,7 @@ class Builder:
     def __init__(self) -> None:
         self.calls: list[tuple[onnx.ModelProto, str, BuildOptions]] = []
         self.device = CudaDevice("NVIDIA Orin", (8, 7), 8 << 30, 8)
+        self.layers = {"fconv1": "{}", "fc": "fp32"}
 
     def __call__(self, graph: bytes, precision: str, options: BuildOptions, progress: Any) -> Built:
         self.calls.append((onnx.load_from_string(graph), precision, options))
@@ -46,8 +48,8 @@ class Builder:
             plan=b"plan of " + precision.encode() + b" for " + self.device.name.encode(),
             device=self.device,
             versions={"tensorrt": "10.3.0", "cuda": "12.6"},
-            layers={"fconv1": precision, "fc": "fp32"},
-            fell_back=("fc",),
+            layers={name: kind.format(precision) for name, kind in self.layers.items()},
+            fell_back=tuple(name for name in ("fc",) if name in self.layers),
             seconds=12.5,
         )
 
@@ -100,6 +102,18 @@ def test_the_bundle_holds_the_engine_and_how_it_was_built(builder: Builder, sour
     assert report.engine == "TensorRT 10.3.0 on NVIDIA Orin, fp16"
     assert ("tactics", 1, 2) in steps
     assert steps[-1] == ("writing the bundle", 0, 0)
+
+
+def test_the_commands_tell_how_an_engine_was_built(builder: Builder, source: Path, out: Path) -> None:
+    told = succeed("export", source, out, "--target", "tensorrt", "--precision", "fp16").stdout
+    assert "built in 12 s: 2 layers, 1 in fp16, 1 in fp32\n" in told
+    assert "\nin a higher precision than fp16: fc\n" in told
+    told = succeed("inspect", out).stdout
+    assert "\ntensorrt-fp16: built in 12 s: 2 layers, 1 in fp16, 1 in fp32\n" in told
+    assert "\ntensorrt-fp16: in a higher precision than fp16: fc\n" in told
+    builder.layers = {}
+    told = succeed("export", source, out, "--target", "tensorrt").stdout
+    assert "built in 12 s: TensorRT tells of no layers\n" in told
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
