@@ -76,6 +76,8 @@ class TensorRTEngine:
         self.config, self.fingerprint, self.precision = bundle.config, bundle.fingerprint, target.precision
         self._path, self._why = path, why
         self._about = f"TensorRT {module.__version__} on {device.name}, {target.precision}"
+        if build.device != device.name:  # it runs here; one that was built here may be faster
+            self._about += f" (built on {build.device})"
         way_out = (
             "end other programs that use it, or build an engine for less: "
             f"gaitedge export {path} --target tensorrt --batch 1:1:1 --frames 1:30:100"

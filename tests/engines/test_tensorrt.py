@@ -56,6 +56,9 @@ def test_what_it_says_of_itself(make_box: MakeBox) -> None:
     engine = TensorRTEngine(bundle, target, "as asked")
     assert engine.description == "TensorRT 8.6.1 on NVIDIA H200, fp16, CUDA graphs; as asked"
     assert (engine.name, engine.precision, engine.largest_batch) == ("tensorrt", "fp16", 8)
+    bundle, target = make_box().bundle(device="NVIDIA H100")  # of the same compute capability
+    engine = TensorRTEngine(bundle, target, "as asked")
+    assert engine.description.startswith("TensorRT 10.3.0 on NVIDIA H200, fp16 (built on NVIDIA H100), CUDA")
     assert (engine.config, engine.fingerprint) == (SMALL, bundle.fingerprint)
 
 
