@@ -194,6 +194,7 @@ def build_on_gpu(
         seconds=built.seconds,
         layers=built.layers,
         fell_back=built.fell_back,
+        multiprocessors=built.device.multiprocessors,
     )
     members = {build.graph: data, build.member: built.plan}
     if quantization is not None:

@@ -94,7 +94,7 @@ def test_the_bundle_holds_the_engine_and_how_it_was_built(builder: Builder, sour
     assert build == report.build
     assert bundle.read(build.member) == b"plan of fp16 for NVIDIA Orin"
     assert onnx.load_from_string(bundle.read(build.graph)) == builder.calls[0][0]
-    assert (build.device, build.compute_capability) == ("NVIDIA Orin", (8, 7))
+    assert (build.device, build.compute_capability, build.multiprocessors) == ("NVIDIA Orin", (8, 7), 8)
     assert build.versions == {"tensorrt": "10.3.0", "cuda": "12.6"}
     assert build.layers == {"fconv1": "fp16", "fc": "fp32"}
     assert build.fell_back == ("fc",)
