@@ -133,7 +133,9 @@ def export(
     plan = {name: value for name, value in forms.items() if value is not None}
     if rebuild and (build or plan or precision or calibration or target != "auto"):
         raise typer.BadParameter(
-            "builds as the bundle's engines were built; give no option beside it", param_hint="--rebuild"
+            "builds as the bundle's engines were built; for one that is built otherwise leave it out, as in "
+            "--target tensorrt --workspace 0.2",
+            param_hint="--rebuild",
         )
     if out is None and source.suffix != ".gait":
         raise typer.BadParameter("name the bundle to write, as in walkers.gait", param_hint="OUT")

@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
-from commands import succeed
+from commands import in_process, succeed
 from networks import random_weights
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle
@@ -165,6 +165,18 @@ def test_rebuilding_takes_graphs_and_options_from_the_bundle(
     assert bundle.read("engines/tensorrt-fp32.plan") == b"plan of fp32 for NVIDIA Thor"
     assert sorted(report.precision for report in reports) == ["fp16", "fp32"]
     assert {report.path for report in reports} == {out}
+
+
+def test_other_options_are_for_another_build(builder: Builder, source: Path, out: Path) -> None:
+    """A rebuild that runs out of memory is told to give a smaller workspace: it learns how."""
+    export(source, out, target="tensorrt", options=OPTIONS)
+    before = out.read_bytes()
+    done = in_process("export", out, "--rebuild", "--workspace", "0.1")
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert (done.status, out.read_bytes()) == (2, before)
+    assert "leave it out, as in --target tensorrt --workspace 0.2" in told
+    succeed("export", out, "--target", "tensorrt", "--workspace", "0.2")
+    assert builder.calls[-1][2].workspace == 0.2
 
 
 def test_rebuilding_into_another_file_leaves_the_first(builder: Builder, source: Path, out: Path) -> None:
