@@ -27,7 +27,7 @@ from gaitedge.export.targets import (
     serialize,
 )
 from gaitedge.files import atomic_write
-from gaitedge.machine.tensorrt import lacking, require_tensorrt, version
+from gaitedge.machine.tensorrt import driver, lacking, require_tensorrt, version
 from gaitedge.manifest import Agreement, Build
 from gaitedge.weights import load_weights
 
@@ -72,6 +72,8 @@ class ExportReport:
     bytes: int
     build: Build | None = None
     """Of an engine that lies in the bundle."""
+    missed: str | None = None
+    """What keeps "auto" from an engine for the GPU that is here; None where nothing does, or none is."""
 
 
 def export(
@@ -118,7 +120,7 @@ def export(
         if options is not None:
             raise InputError(f"{out} is an ONNX file, of which nothing is built: leave out a build's options")
         return _export_graph(source, out, wanted or "fp32", plan or Plan(), quantization, say)
-    chosen = _present() if target == "auto" else target
+    chosen, missed = _present() if target == "auto" else (target, None)
     choice = wanted or _DEFAULT[chosen]
     if choice not in _POSSIBLE[chosen]:
         raise InputError(f"the target {chosen} has {', '.join(_POSSIBLE[chosen])}, not {choice}")
@@ -141,7 +143,7 @@ def export(
         made = check_on_cpu(model, chosen, choice, quantization, say)
     say("writing the bundle", 0, 0)
     bundle = model.newest(out).bundle({f"{chosen}-{choice}": made}).save(out)
-    return _report(bundle, chosen, made, start)
+    return _report(bundle, chosen, made, start, missed)
 
 
 def rebuild(source: Path, out: Path | None = None, progress: Progress | None = None) -> list[ExportReport]:
@@ -194,14 +196,21 @@ def _check_names(target: str, precision: str | None) -> None:
         raise InputError(f"unknown precision {precision!r}; there are: {', '.join(get_args(PrecisionName))}")
 
 
-def _present() -> str:
-    """The target that "auto" is on this machine."""
-    if lacking() is None:
-        return "tensorrt"
+def _present() -> tuple[str, str | None]:
+    """The target that "auto" is on this machine, and what it lacks for the GPU that is here."""
+    missing = lacking()
+    if missing is None:
+        return "tensorrt", None
+    found = driver()
+    missed = None
+    if found.state == "broken":
+        missed = f"the driver is broken: {found.detail}"
+    elif found.devices:
+        missed = f"{found.devices[0].name} is not used, for {missing}"
     for name, package in (("cpu", "openvino"), ("onnxruntime", "onnxruntime")):
         if importlib.util.find_spec(package) is not None:
-            return name
-    return "portable"
+            return name, missed
+    return "portable", missed
 
 
 def _in_precision(plan: Plan, precision: PrecisionName, beside_int8: GraphPrecision) -> Plan:
@@ -240,7 +249,7 @@ def _export_graph(
     )
 
 
-def _report(bundle: Bundle, target: str, made: Made, start: float) -> ExportReport:
+def _report(bundle: Bundle, target: str, made: Made, start: float, missed: str | None = None) -> ExportReport:
     build = made.target.build
     described = (
         made.engine.description.partition(";")[0] if made.engine else "none"
@@ -257,6 +266,7 @@ def _report(bundle: Bundle, target: str, made: Made, start: float) -> ExportRepo
         seconds=time.perf_counter() - start,
         bytes=bundle.path.stat().st_size,
         build=build,
+        missed=missed,
     )
 
 

@@ -198,6 +198,7 @@ def build_on_gpu(
         seconds=built.seconds,
         layers=built.layers,
         fell_back=built.fell_back,
+        multiprocessors=built.device.multiprocessors,
     )
     members = {build.graph: data, build.member: built.plan}
     if quantization is not None:
@@ -240,7 +241,8 @@ def check_graph(
         engine = load(bundle, "onnxruntime")
     found = agreement.compare(engine, agreement.letter(model.config, model.weights))
     agreement.check_agreement(engine.description, precision, found)
-    return found, engine.description.partition(";")[0]  # not why it was taken
+    # It computes in what the graph says, whatever a bundle's graph would be; nor why it was taken.
+    return found, engine.description.partition(";")[0].replace(", fp32,", f", {precision},")
 
 
 def is_bundle(path: Path) -> bool:

@@ -56,6 +56,8 @@ class Build:
     """Layer of the engine -> the precision that TensorRT chose, from its inspector."""
     fell_back: tuple[str, ...] = ()
     """Layers that run in a higher precision than the graph asks for."""
+    multiprocessors: int = 0
+    """Of the GPU: drivers give every Jetson of a generation one name. 0 where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _build(compute_capability: list[int], fell_back: list[str], **values: Any) -
         raise InputError(f"an engine of TensorRT {build.versions.get('tensorrt')!r}")
     if not isinstance(build.options, dict):
         raise InputError(f"the options {build.options!r}")
-    _check_number(build.seconds)
+    _check_number(build.seconds, build.multiprocessors)
     return build
 
 

@@ -61,12 +61,18 @@ def load_weights(path: Path) -> tuple[GaitPartConfig, Weights]:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
     if _CONFIG_KEY not in metadata:
-        raise WeightsError(f"{path} has no GaitPart configuration in its header: not a GaitEdge weights file")
+        raise WeightsError(
+            f"{path} has no GaitPart configuration in its header: not a GaitEdge weights file; "
+            "gaitedge train writes one, and gaitedge import-opengait makes one of OpenGait's"
+        )
     try:
         config = GaitPartConfig.from_json(metadata[_CONFIG_KEY])
     except InputError as error:
         raise WeightsError(f"{path}: {error}") from None
-    check_weights(config, weights, str(path))
+    try:
+        check_weights(config, weights, str(path))
+    except WeightsError as error:
+        raise WeightsError(f"{error}; take the file as gaitedge train or import-opengait wrote it") from None
     return config, weights
 
 

@@ -32,6 +32,33 @@ def start(*arguments: object, command: list[str] = COMMAND, **options: object) -
     return subprocess.Popen(whole, text=True, start_new_session=True, **settings)  # type: ignore[call-overload, no-any-return]
 
 
+# GaitEdge, which says on a descriptor when it answers Ctrl-C.
+_TELLING = """
+import os, sys
+from gaitedge.cli.interrupt import Interrupt
+descriptor, take_over = int(sys.argv.pop(1)), Interrupt.take_over
+def tell(self):
+    take_over(self)
+    os.write(descriptor, b".")
+    os.close(descriptor)
+Interrupt.take_over = tell
+from gaitedge.cli import main
+main()
+"""
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """start(), once the command answers Ctrl-C: until then, on a busy machine, it is Python that ends."""
+    ours, theirs = os.pipe()
+    command = [sys.executable, "-c", _TELLING, str(theirs)]
+    process = start(*arguments, command=command, pass_fds=(theirs,))
+    os.close(theirs)
+    told = os.read(ours, 1)
+    os.close(ours)
+    assert told == b".", finish(process)
+    return process
+
+
 def finish(process: subprocess.Popen[str]) -> Done:
     stdout, stderr = process.communicate(timeout=60)
     return Done(process.returncode, stdout or "", stderr or "")

@@ -24,6 +24,12 @@ def test_what_is_written_is_read() -> None:
     assert Manifest.from_json(MANIFEST.to_json().encode()) == MANIFEST
 
 
+def test_a_build_that_does_not_count_multiprocessors_is_read() -> None:
+    targets = json.loads(MANIFEST.to_json())["targets"]
+    del targets["tensorrt-fp16"]["build"]["multiprocessors"]
+    assert Manifest.from_json(changed(targets=targets)) == MANIFEST
+
+
 def test_the_first_format_is_read() -> None:
     """It had one target a runtime."""
     targets = {"cpu": {"engine": "openvino", "precision": "bf16", "agreement": None}}
@@ -65,6 +71,7 @@ def test_the_fastest_precision_is_taken_where_none_is_asked_for() -> None:
         {"build": {**dataclasses.asdict(BUILD), "options": [1]}},
         {"build": {**dataclasses.asdict(BUILD), "seconds": "long"}},
         {"build": {**dataclasses.asdict(BUILD), "layers": {"fc": 16}}},
+        {"build": {**dataclasses.asdict(BUILD), "multiprocessors": "all"}},
     ],
 )
 def test_a_target_that_is_none_is_refused(change: dict[str, object]) -> None:

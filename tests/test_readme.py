@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,41 @@ def test_commands_that_the_readme_names_exist() -> None:
     named = set(re.findall(r"^(?:\$ )?gaitedge ([a-z-]+)", README, flags=re.MULTILINE))
     assert named
     assert named <= commands
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of GaitEdge in a document: in its blocks, and between backticks in its text."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines += [" ".join(found.split()) for found in re.findall(r"`([^`]+)`", prose)]
+    lines = [re.sub(r"^(\$ |\.venv/bin/)|[][](?=--|$)", "", line.strip()) for line in lines]
+    return [line for line in lines if re.match(r"gaitedge [a-z-]+ \S", line) and "…" not in line]
+
+
+DOCUMENTS = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_of_every_document_can_be_typed(document: str) -> None:
+    """Each command has the options that it is shown with, and takes their values; none is run."""
+    from typer.main import get_command
+
+    from gaitedge.cli.app import app
+
+    mistaken = []
+    for line in commands((ROOT / document).read_text()):
+        command: Any = get_command(app)
+        words = shlex.split(re.split(r" (?:&&|\|) ", line)[0], comments=True)[1:]
+        try:
+            while hasattr(command, "commands"):
+                command = command.commands[words.pop(0)]
+            command.make_context(command.name, words)
+        except Exception as error:  # noqa: BLE001  # of whatever kind: it cannot be typed
+            if type(error).__name__ == "MissingParameter":
+                continue  # prose leaves out what does not matter there
+            mistaken.append(f"{line}: {error!r}")
+    assert mistaken == []
 
 
 def test_make_targets_that_the_readme_names_exist() -> None:

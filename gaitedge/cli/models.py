@@ -20,7 +20,7 @@ from gaitedge.cli.console import (
 
 if TYPE_CHECKING:
     from gaitedge.export.exporter import ExportReport
-    from gaitedge.manifest import Manifest
+    from gaitedge.manifest import Build, Manifest
 
 __all__ = ["export", "inspect"]
 
@@ -136,7 +136,9 @@ def export(
     plan = {name: value for name, value in forms.items() if value is not None}
     if rebuild and (build or plan or precision or calibration or target != "auto"):
         raise typer.BadParameter(
-            "builds as the bundle's engines were built; give no option beside it", param_hint="--rebuild"
+            "builds as the bundle's engines were built; for one that is built otherwise leave it out, as in "
+            "--target tensorrt --workspace 0.2",
+            param_hint="--rebuild",
         )
     if out is None and source.suffix != ".gait":
         raise typer.BadParameter("name the bundle to write, as in walkers.gait", param_hint="OUT")
@@ -172,10 +174,10 @@ def _tell(done: ExportReport) -> None:
     nodes = f"{done.nodes} nodes, " if done.nodes else ""
     say(f"{done.path}: {done.bytes / 1e6:.1f} MB, {nodes}target {done.target}, {done.precision}")
     say(f"engine: {done.engine}")
+    if done.missed:
+        say(f"no engine for the GPU: {done.missed}; run: gaitedge doctor")
     if done.build:
-        say(f"built in {done.build.seconds:.0f} s: {_layers(done.build.layers)}")
-        if done.build.fell_back:
-            say(f"in a higher precision than {done.precision}: {', '.join(done.build.fell_back)}")
+        _tell_build(done.build, done.precision)
     if done.agreement:
         say(
             f"agrees with the paper's letter ({done.agreement.reference}): largest error "
@@ -184,8 +186,17 @@ def _tell(done: ExportReport) -> None:
         )
 
 
+def _tell_build(build: Build, precision: str, name: str = "") -> None:
+    """How an engine came about; name: what the lines begin with."""
+    say(f"{name}built in {build.seconds:.0f} s: {_layers(build.layers)}")
+    if build.fell_back:
+        say(f"{name}in a higher precision than {precision}: {', '.join(build.fell_back)}")
+
+
 def _layers(layers: dict[str, str]) -> str:
     """How many layers run in which precision."""
+    if not layers:
+        return "TensorRT tells of no layers"
     precisions = list(layers.values())
     counts = {name: precisions.count(name) for name in sorted(set(precisions))}
     return f"{len(layers)} layers, " + ", ".join(f"{count} in {name}" for name, count in counts.items())
@@ -242,5 +253,8 @@ def _manifest(manifest: Manifest) -> None:
         error = f"{target.agreement.relative_error:.1e}" if target.agreement else None
         rows.append([name, target.engine, device, error])
     table("Targets", ["target", "engine", "built for", "largest error against the letter"], rows)
+    for name, target in sorted(manifest.targets.items()):
+        if target.build:
+            _tell_build(target.build, target.precision, f"{name}: ")
     rows = [[name, f"{member.size:,}", member.sha256[:12]] for name, member in manifest.members.items()]
     table("Members", ["name", "bytes", "SHA-256"], rows)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     import tensorrt as trt
 
+    from gaitedge.machine.cuda_driver import CudaDevice
+
     _Tensors = dict[str, tuple[trt.TensorIOMode, trt.DataType, int, tuple[int, ...]]]
 
 __all__ = ["TensorRTEngine"]
@@ -79,6 +81,7 @@ class TensorRTEngine:
         self.config, self.fingerprint, self.precision = bundle.config, bundle.fingerprint, target.precision
         self._path, self._why = path, why
         self._about = f"TensorRT {module.__version__} on {device.name}, {target.precision}"
+        self._about += _built_elsewhere(build, device)
         way_out = (
             "end other programs that use it, or build an engine for less: "
             f"gaitedge export {path} --target tensorrt --batch 1:1:1 --frames 1:30:100"
@@ -159,6 +162,14 @@ class TensorRTEngine:
             f"and this is a batch of {batch} and {frames} frames; run: "
             f"gaitedge export {self._path} --target tensorrt --batch {wider[0]} --frames {wider[1]}"
         )
+
+
+def _built_elsewhere(build: Build, device: CudaDevice) -> str:
+    """Of a plan that fits, and was built on another model of GPU: for that one its kernels were chosen."""
+    count = build.multiprocessors
+    if build.device == device.name and count in (0, device.multiprocessors):
+        return ""
+    return f" (built on {build.device}{f', {count} multiprocessors' if count else ''})"
 
 
 def _load(bundle: Bundle, build: Build, way_out: str) -> tuple[trt.Runtime, trt.ICudaEngine]:

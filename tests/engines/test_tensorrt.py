@@ -59,6 +59,21 @@ def test_what_it_says_of_itself(make_box: MakeBox) -> None:
     assert (engine.config, engine.fingerprint) == (SMALL, bundle.fingerprint)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"multiprocessors": 132}, ""),
+        ({"device": "NVIDIA H100"}, " (built on NVIDIA H100)"),
+        ({"device": "NVIDIA H100", "multiprocessors": 114}, " (built on NVIDIA H100, 114 multiprocessors)"),
+        ({"multiprocessors": 66}, " (built on NVIDIA H200, 66 multiprocessors)"),
+    ],
+)
+def test_another_model_of_the_same_compute_capability_is_told(
+    box: GpuBox, changes: dict[str, Any], told: str
+) -> None:
+    assert box.engine(**changes).description.startswith(f"TensorRT 10.3.0 on NVIDIA H200, fp16{told}, CUDA")
+
+
 def test_a_bundle_with_an_engine_runs_it(box: GpuBox) -> None:
     assert load(box.bundle()[0], "tensorrt").name == "tensorrt"
 

@@ -223,6 +223,7 @@ def test_a_graph_alone(source: Path, out: Path, plan: Plan | None, precision: Pr
     onnx.checker.check_model(model, full_check=True)
     assert (report.path, report.precision, report.nodes) == (path, precision, len(model.graph.node))
     assert (report.agreement is None) == (precision == "bf16")
+    assert report.engine == "none" or f", {precision}, " in report.engine
     assert report.bytes == path.stat().st_size
     with pytest.raises(InputError, match=r"is an ONNX file, which is for every target"):
         export(source, path, target="cpu")

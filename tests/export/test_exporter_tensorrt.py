@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import pytest
 from calibrations import calibrated
+from commands import in_process, succeed
 from networks import random_weights
 
 from gaitedge.bundle import FOLD_GRAPH, Bundle
@@ -40,6 +41,7 @@ class Builder:
     def __init__(self) -> None:
         self.calls: list[tuple[onnx.ModelProto, str, BuildOptions]] = []
         self.device = CudaDevice("NVIDIA Orin", (8, 7), 8 << 30, 8)
+        self.layers = {"fconv1": "{}", "fc": "fp32"}
 
     def __call__(self, graph: bytes, precision: str, options: BuildOptions, progress: Any) -> Built:
         self.calls.append((onnx.load_from_string(graph), precision, options))
@@ -48,8 +50,8 @@ class Builder:
             plan=b"plan of " + precision.encode() + b" for " + self.device.name.encode(),
             device=self.device,
             versions={"tensorrt": "10.3.0", "cuda": "12.6"},
-            layers={"fconv1": precision, "fc": "fp32"},
-            fell_back=("fc",),
+            layers={name: kind.format(precision) for name, kind in self.layers.items()},
+            fell_back=tuple(name for name in ("fc",) if name in self.layers),
             seconds=12.5,
         )
 
@@ -94,7 +96,7 @@ def test_the_bundle_holds_the_engine_and_how_it_was_built(builder: Builder, sour
     assert build == report.build
     assert bundle.read(build.member) == b"plan of fp16 for NVIDIA Orin"
     assert onnx.load_from_string(bundle.read(build.graph)) == builder.calls[0][0]
-    assert (build.device, build.compute_capability) == ("NVIDIA Orin", (8, 7))
+    assert (build.device, build.compute_capability, build.multiprocessors) == ("NVIDIA Orin", (8, 7), 8)
     assert build.versions == {"tensorrt": "10.3.0", "cuda": "12.6"}
     assert build.layers == {"fconv1": "fp16", "fc": "fp32"}
     assert build.fell_back == ("fc",)
@@ -102,6 +104,18 @@ def test_the_bundle_holds_the_engine_and_how_it_was_built(builder: Builder, sour
     assert report.engine == "TensorRT 10.3.0 on NVIDIA Orin, fp16"
     assert ("tactics", 1, 2) in steps
     assert steps[-1] == ("writing the bundle", 0, 0)
+
+
+def test_the_commands_tell_how_an_engine_was_built(builder: Builder, source: Path, out: Path) -> None:
+    told = succeed("export", source, out, "--target", "tensorrt", "--precision", "fp16").stdout
+    assert "built in 12 s: 2 layers, 1 in fp16, 1 in fp32\n" in told
+    assert "\nin a higher precision than fp16: fc\n" in told
+    told = succeed("inspect", out).stdout
+    assert "\ntensorrt-fp16: built in 12 s: 2 layers, 1 in fp16, 1 in fp32\n" in told
+    assert "\ntensorrt-fp16: in a higher precision than fp16: fc\n" in told
+    builder.layers = {}
+    told = succeed("export", source, out, "--target", "tensorrt").stdout
+    assert "built in 12 s: TensorRT tells of no layers\n" in told
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -180,6 +194,18 @@ def test_rebuilding_takes_graphs_and_options_from_the_bundle(
     assert bundle.read("engines/tensorrt-fp32.plan") == b"plan of fp32 for NVIDIA Thor"
     assert sorted(report.precision for report in reports) == ["fp16", "fp32"]
     assert {report.path for report in reports} == {out}
+
+
+def test_other_options_are_for_another_build(builder: Builder, source: Path, out: Path) -> None:
+    """A rebuild that runs out of memory is told to give a smaller workspace: it learns how."""
+    export(source, out, target="tensorrt", options=OPTIONS)
+    before = out.read_bytes()
+    done = in_process("export", out, "--rebuild", "--workspace", "0.1")
+    told = " ".join(done.stderr.replace("│", " ").split())
+    assert (done.status, out.read_bytes()) == (2, before)
+    assert "leave it out, as in --target tensorrt --workspace 0.2" in told
+    succeed("export", out, "--target", "tensorrt", "--workspace", "0.2")
+    assert builder.calls[-1][2].workspace == 0.2
 
 
 def test_rebuilding_into_another_file_leaves_the_first(builder: Builder, source: Path, out: Path) -> None:
