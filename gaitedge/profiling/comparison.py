@@ -28,7 +28,7 @@ __all__ = ["Comparison", "Pair", "Unpaired", "compare", "parse_share", "slower_t
 _ALL = tuple(each.name for each in fields(Configuration))
 _WAYS = (_ALL, ("plan", "batch", "frames", "threads", "streams"), ("batch", "frames", "streams"))
 """What two rows have in common: the first way by which any pair is found is taken for all."""
-_FEW_CONTROLS = 5  # starts, below which the control has a ratio and no interval
+_FEW_CONTROLS = 3  # starts, below which the control has a ratio and no interval
 _FEW_FOR_P99 = 100  # runs of a repeat, below which trtexec's p99 is the slowest run
 _MANY = 20  # pairs, of which one seems to differ by chance
 _SIDES = ("before", "after")
@@ -60,7 +60,7 @@ class Pair:
     device_memory: float | None
     control: Interval | None
     """Of the fixed work, before over after: above 1, the machine itself was faster after. Without an
-    interval (low = ratio = high) where it was timed beside fewer than five starts; None where a side has
+    interval (low = ratio = high) where it was timed beside fewer than three starts; None where a side has
     none."""
     corrected: Interval | None
     """end_to_end over the control, in the worst case of both; where the machine changed, else None."""
@@ -253,10 +253,7 @@ def _p99(first: Row, second: Row) -> Interval | None:
     repeats = [*first.samples_ms, *second.samples_ms]
     if min(len(first.samples_ms), len(second.samples_ms)) < 2 or min(map(len, repeats)) < _FEW_FOR_P99:
         return None
-    try:
-        return ratio_interval(first.samples_ms, second.samples_ms, "p99").interval
-    except InputError:  # too few repeats, for a statistic that takes more of them than the median
-        return None
+    return ratio_interval(first.samples_ms, second.samples_ms, "p99").interval
 
 
 def _control(before: Sequence[float], after: Sequence[float]) -> Interval | None:
