@@ -165,6 +165,33 @@ def test_a_difference_beyond_the_machines_own_stays() -> None:
     assert "any more" not in pair.notes[0]
 
 
+def test_a_control_that_may_explain_it_takes_a_verdict_back() -> None:
+    """On a busy machine its interval reaches over 1, and it is the likeliest reason all the same."""
+    busy = dataclasses.replace(a_row(ms=8.5, seed=1), control_ms=[3.0, 3.6, 4.2, 5.1, 6.0])
+    (pair,) = compared(a_row(), busy).pairs
+    assert pair.end_to_end.low > 1
+    assert pair.control is not None
+    assert pair.control.low < 1 < pair.end_to_end.low < pair.control.ratio
+    assert (pair.corrected, pair.verdict) == (None, "not distinguishable")
+    assert "not surely faster any more" in pair.notes[0]
+
+
+def test_each_repeat_is_held_against_the_control_beside_it() -> None:
+    """Both swing with the machine from start to start; over the control, all starts are alike."""
+    before, after = a_row(starts=5, runs=60), a_row(ms=8, seed=1, starts=5, runs=60)
+
+    def swung(row: Row, swings: list[float]) -> Row:
+        samples = [[ms * swing for ms in one] for one, swing in zip(row.samples_ms, swings, strict=True)]
+        controls = [ms * swing for ms, swing in zip(row.control_ms, swings, strict=True)]
+        return dataclasses.replace(row, samples_ms=samples, control_ms=controls)
+
+    (pair,) = compared(swung(before, [1, 1.1, 1.2, 1.1, 1.0]), swung(after, [0.7, 0.8, 0.75, 0.8, 0.7])).pairs
+    assert pair.corrected is not None
+    assert pair.corrected.ratio == pytest.approx(1.25, rel=0.03)
+    assert pair.corrected.high / pair.corrected.low < pair.end_to_end.high / pair.end_to_end.low
+    assert pair.verdict == "faster"
+
+
 def test_a_control_makes_no_verdict() -> None:
     (pair,) = compared(a_row(seed=1), a_row(seed=2, control=1.3)).pairs
     assert pair.corrected is not None
@@ -205,7 +232,7 @@ def test_what_the_profiles_were_made_with_is_held_side_by_side() -> None:
         "the weights differ: times may be compared, embeddings may not",
         "cpu differs: a CPU before, another after",
         "packages.openvino differs: 2026.4.1 before, 2025.0.0 after",
-        "packages.torch differs: none before, 2.13.0 after",
+        "packages.torch differs: None before, 2.13.0 after",
         "setting seconds differs: 5.0 before, 1.0 after",
     ]
 
@@ -271,6 +298,14 @@ def test_slower_than_names_what_is_surely_slower() -> None:
     assert [pair.before.batch for pair in slower_than(comparison, 0.05)] == [1]
     assert 1 / comparison.pairs[0].end_to_end.low > 1.205  # the slowdown may be 20.5 %, and is not surely
     assert slower_than(comparison, 0.205) == []
+
+
+def test_a_machine_that_may_be_slower_fails_nobody() -> None:
+    busy = dataclasses.replace(a_row(ms=12, seed=1), control_ms=[4.0, 5.0, 6.0, 7.0, 9.0])
+    comparison = compared(a_row(ms=10), busy)
+    assert comparison.pairs[0].corrected is None
+    assert 1 / comparison.pairs[0].end_to_end.high > 1.05
+    assert slower_than(comparison, 0.05) == []
 
 
 def test_a_slower_machine_fails_nobody() -> None:
