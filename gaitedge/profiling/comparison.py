@@ -4,10 +4,10 @@ A ratio is before over after: above 1, after is faster, or needs less. gaitedge.
 the intervals come from.
 
 What the machine itself did meanwhile is told by the control, a fixed piece of work that was timed beside each
-repeat (`Row.control_ms`). Where its interval excludes 1 the machine was not the same, and a verdict must hold
-twice: for the ratio as measured, and for the ratio over the control's, in the worst case of both intervals
-(its low end over the control's high end, its high end over the control's low end). So a control can take a
-verdict back; it never makes one.
+repeat (`Row.control_ms`). A verdict must hold twice: for the ratio as measured, and for the ratio without the
+control's. Where the control's interval excludes 1, that is the ratio of the times each over the control of
+its own repeat, with its own interval; else the measured interval over the control's ratio. So a control can
+take a verdict back; it never makes one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Comparison", "Pair", "Unpaired", "compare", "parse_share", "slower_t
 _ALL = tuple(each.name for each in fields(Configuration))
 _WAYS = (_ALL, ("plan", "batch", "frames", "threads", "streams"), ("batch", "frames", "streams"))
 """What two rows have in common: the first way by which any pair is found is taken for all."""
-_FEW_CONTROLS = 5  # starts, below which the control has a ratio and no interval
+_FEW_CONTROLS = 3  # starts, below which the control has a ratio and no interval
 _FEW_FOR_P99 = 100  # runs of a repeat, below which trtexec's p99 is the slowest run
 _MANY = 20  # pairs, of which one seems to differ by chance
 _SIDES = ("before", "after")
@@ -60,10 +60,11 @@ class Pair:
     device_memory: float | None
     control: Interval | None
     """Of the fixed work, before over after: above 1, the machine itself was faster after. Without an
-    interval (low = ratio = high) where it was timed beside fewer than five starts; None where a side has
+    interval (low = ratio = high) where it was timed beside fewer than three starts; None where a side has
     none."""
     corrected: Interval | None
-    """end_to_end over the control, in the worst case of both; where the machine changed, else None."""
+    """end_to_end of the times each over the control of its repeat; where the control's interval excludes 1,
+    else None."""
     starts_repeated: bool
     """Whether the intervals cover what changes from one start to the next."""
     verdict: str
@@ -105,8 +106,8 @@ def compare(before: Document, after: Document) -> Comparison:
     streams; each only if it is the one row of its profile that has them. Raises InputError where no pair is
     left to compare.
     """
-    for document, name in ((before, "before"), (after, "after")):
-        _check(document, name)
+    _check(before, "before")
+    _check(after, "after")
     by, couples, unpaired = _couples(before.rows, after.rows)
     pairs: list[Pair] = []
     for one, other in couples:
@@ -133,13 +134,13 @@ def slower_than(comparison: Comparison, share: float) -> list[Pair]:
     """The pairs that are surely slower by more than a share, 0.05 for 5 %.
 
     Surely: even the smallest slowdown within the 95 % interval (1 over its high end) is beyond 1 + share, and
-    so is the corrected one where the machine itself changed. It is of the end-to-end time.
+    so is the one without the control's change. It is of the end-to-end time.
     """
-
-    def beyond(interval: Interval | None) -> bool:
-        return interval is None or 1 / interval.high > 1 + share
-
-    return [pair for pair in comparison.pairs if beyond(pair.end_to_end) and beyond(pair.corrected)]
+    found = []
+    for pair in comparison.pairs:
+        high = max(pair.end_to_end.high, _without(pair.end_to_end, pair.control, pair.corrected).high)
+        found += [pair] if 1 / high > 1 + share else []
+    return found
 
 
 def parse_share(text: str) -> float:
@@ -220,13 +221,12 @@ def _pair(before: Sequence[Row], after: Sequence[Row], one: int, other: int) -> 
         typical = ratio_interval(first.samples_ms, second.samples_ms)
         throughput = ratio_interval(first.samples_ms, second.samples_ms, "mean")
         control = _control(first.control_ms, second.control_ms)
+        corrected = None
+        if control is not None and not control.low <= 1 <= control.high:
+            corrected = ratio_interval(_over_control(first), _over_control(second)).interval
     except InputError as error:
         return None, str(error)
-    corrected = None
-    if control is not None and not control.low <= 1 <= control.high:
-        ratio = typical.interval
-        corrected = Interval(ratio.ratio / control.ratio, ratio.low / control.high, ratio.high / control.low)
-    found = verdict(*(each for each in (typical.interval, corrected) if each is not None))
+    found = verdict(typical.interval, _without(typical.interval, control, corrected))
     pair = Pair(
         one,
         other,
@@ -237,9 +237,9 @@ def _pair(before: Sequence[Row], after: Sequence[Row], one: int, other: int) -> 
         end_to_end=typical.interval,
         throughput=throughput.interval,
         p99=_p99(first, second),
-        energy=_over(_joules(first.energy), _joules(second.energy)),
-        process_memory=_over(_peak(first.memory, "process_peak"), _peak(second.memory, "process_peak")),
-        device_memory=_over(_peak(first.memory, "device_peak"), _peak(second.memory, "device_peak")),
+        energy=_over(first.energy, second.energy, "joules_a_sequence"),
+        process_memory=_over(first.memory, second.memory, "process_peak"),
+        device_memory=_over(first.memory, second.memory, "device_peak"),
         control=control,
         corrected=corrected,
         starts_repeated=typical.starts_repeated,
@@ -253,10 +253,7 @@ def _p99(first: Row, second: Row) -> Interval | None:
     repeats = [*first.samples_ms, *second.samples_ms]
     if min(len(first.samples_ms), len(second.samples_ms)) < 2 or min(map(len, repeats)) < _FEW_FOR_P99:
         return None
-    try:
-        return ratio_interval(first.samples_ms, second.samples_ms, "p99").interval
-    except InputError:  # too few repeats, for a statistic that takes more of them than the median
-        return None
+    return ratio_interval(first.samples_ms, second.samples_ms, "p99").interval
 
 
 def _control(before: Sequence[float], after: Sequence[float]) -> Interval | None:
@@ -271,31 +268,40 @@ def _control(before: Sequence[float], after: Sequence[float]) -> Interval | None
     return Interval(ratio, ratio, ratio)
 
 
-def _joules(energy: Energy | None) -> float | None:
-    return None if energy is None else energy.joules_a_sequence
+def _over_control(row: Row) -> list[list[float]]:
+    """Times in units of the control beside them; of its typical time where it is not one a repeat."""
+    controls = row.control_ms
+    if len(controls) != len(row.samples_ms):
+        controls = [statistics.geometric_mean(controls)] * len(row.samples_ms)
+    return [[ms / control for ms in repeat] for repeat, control in zip(row.samples_ms, controls, strict=True)]
 
 
-def _peak(memory: Memory | None, name: str) -> int | None:
-    return None if memory is None else getattr(memory, name)
+def _without(measured: Interval, control: Interval | None, corrected: Interval | None) -> Interval:
+    """The measured ratio without what the machine itself did."""
+    if corrected is not None or control is None:
+        return corrected or measured
+    ratio = control.ratio
+    return Interval(measured.ratio / ratio, measured.low / ratio, measured.high / ratio)
 
 
-def _over(before: float | None, after: float | None) -> float | None:
-    """Their ratio, where both are there and above 0."""
-    return before / after if before and after and before > 0 and after > 0 else None
+def _over(before: Energy | Memory | None, after: Energy | Memory | None, name: str) -> float | None:
+    """The ratio of one of their values, where both are there and above 0."""
+    one, other = getattr(before, name, None), getattr(after, name, None)
+    return one / other if one and other and one > 0 and other > 0 else None
 
 
 def _pair_notes(measured: Interval, control: Interval | None, found: str) -> list[str]:
-    if control is None or control.low <= 1 <= control.high:
+    if control is None:
         return []
     taken_back = found != verdict(measured)
+    changed = control.low > 1 or control.high < 1
     timed_often = control.low < control.high
-    if not timed_often and not taken_back:
+    if not taken_back and not (changed and timed_often):
         return []
     interval = f" [{control.low:.3f}, {control.high:.3f}]" if timed_often else ", too seldom for an interval"
-    change = abs(control.ratio - 1)
     line = (
-        f"the machine itself was {change:.1%} {'faster' if control.ratio > 1 else 'slower'} after: a fixed "
-        f"piece of work, timed beside the row, has the ratio {control.ratio:.3f}{interval}"
+        f"the machine itself was {abs(control.ratio - 1):.1%} {'faster' if control.ratio > 1 else 'slower'} "
+        f"after: a fixed piece of work, timed beside the row, has the ratio {control.ratio:.3f}{interval}"
     )
     if taken_back:
         line += f"; with that taken off, the row is not surely {verdict(measured)} any more"
@@ -307,13 +313,11 @@ def _differences(before: Document, after: Document) -> list[str]:
     notes = []
     if before.fingerprint != after.fingerprint:
         notes.append("the weights differ: times may be compared, embeddings may not")
-    for name, one, other in (
-        ("", before.environment, after.environment),
-        ("setting ", before.settings, after.settings),
-    ):
+    both = (("", before.environment, after.environment), ("setting ", before.settings, after.settings))
+    for name, one, other in both:
         first, second = _flat(one), _flat(other)
         notes += [
-            f"{name}{key} differs: {_shown(first.get(key))} before, {_shown(second.get(key))} after"
+            f"{name}{key} differs: {first.get(key)!s:.80} before, {second.get(key)!s:.80} after"
             for key in dict.fromkeys([*first, *second])
             if first.get(key) != second.get(key)
         ]
@@ -324,13 +328,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested ones by "a.b"."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        inside = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        found |= inside
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else f"{value!s:.80}"
 
 
 def _reading(by: Sequence[str], pairs: Sequence[Pair]) -> list[str]:
