@@ -191,11 +191,11 @@ class Stream:
         (self.queue if self.recording is None else self.recording).append(run)
 
     def synchronize(self) -> None:
+        queue, self.queue = self.queue, []  # where this fails, it failed
         self._gpu.call("cuStreamSynchronize")
         if self.recording is not None:
             self.spoiled = True
             raise LogicError("cuStreamSynchronize failed: operation not permitted when stream is capturing")
-        queue, self.queue = self.queue, []
         if queue:
             with self._gpu.working():
                 for work in queue:

@@ -20,7 +20,7 @@ from gaitedge.engines.cuda_calls import Calls
 from gaitedge.engines.cuda_forms import Batch
 from gaitedge.engines.cuda_layers import add_up
 from gaitedge.engines.cuda_payload import Payload
-from gaitedge.engines.timing import CallTimes, LayerTime
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.machine.cuda_driver import CudaDevice
 from gaitedge.machine.tensorrt import gpu_lacking, require_gpu, require_library
@@ -123,7 +123,7 @@ class CudaEngine(_OnTheGpu):
         whole = check_batch(silhouettes)
         return self._calls.embed_timed(_batch(whole), [whole])
 
-    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
         """Run calls and sum the time of each kernel up over them, in the order in which they run.
 
         Each call's kernels run several times before they are timed, so that the GPU never waits for the next
@@ -132,7 +132,8 @@ class CudaEngine(_OnTheGpu):
         if not calls:
             raise InputError("the time of layers needs 1 call or more, not 0")
         whole = [check_batch(silhouettes) for silhouettes in calls]
-        return add_up(time for each in whole for time in self._calls.layer_times(_batch(each), [each]))
+        times = add_up(time for each in whole for time in self._calls.layer_times(_batch(each), [each]))
+        return LayerTimes(times, None)
 
     def embed_many(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Sequences of any lengths, each [frames, 64, 44], in the same launches: [n, parts, dim].

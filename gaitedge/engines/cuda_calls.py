@@ -22,7 +22,7 @@ from gaitedge.engines.cuda_events import CallClock, Marks
 from gaitedge.engines.cuda_forms import FRAME, Batch, Places, make_network, round_up
 from gaitedge.engines.cuda_graphs import Graph, find_driver, record
 from gaitedge.engines.cuda_layers import name_launches
-from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, gpu, make_stream
+from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, drain, gpu, make_stream
 from gaitedge.engines.cuda_payload import Payload, scalar
 from gaitedge.engines.timing import CallTimes, LayerTime
 from gaitedge.errors import MachineError
@@ -101,7 +101,7 @@ class Calls:
                     self._fill(batch, silhouettes)
                     return work(batch)
                 except BaseException:
-                    self._forget()  # nothing is built upon what may be half done
+                    self._give_up()
                     raise
 
     def _call(self, batch: Batch) -> NDArray[np.float32]:
@@ -122,22 +122,25 @@ class Calls:
     def _time_launches(self, batch: Batch) -> list[LayerTime]:
         """With events around each. A time counts only where the GPU never waited for the host to bring the
         next launch: it is kept busy with the same kernels until all that are timed lie in its queue."""
-        self._upload_frames(batch)
         launches, kernels, ahead = self._arguments(batch), self._kernels(batch), 1
+        self._upload_frames(batch)
         marks = Marks(self._stream, len(launches) + 1)
-        while ahead <= _MOST_AHEAD:
-            for _ in range(ahead):
-                kernels()
-            marks.restart()
-            marks.mark()
-            for arguments in launches:
-                self._library.launch(arguments, int(self._stream.handle))
+        try:
+            while ahead <= _MOST_AHEAD:
+                for _ in range(ahead):
+                    kernels()
+                marks.restart()
                 marks.mark()
-            waited = marks.begun
-            self._stream.synchronize()
-            if not waited:
-                return list(name_launches(launches, marks.times()))
-            ahead *= 2
+                for arguments in launches:
+                    self._library.launch(arguments, int(self._stream.handle))
+                    marks.mark()
+                waited = marks.begun
+                self._stream.synchronize()
+                if not waited:
+                    return list(name_launches(launches, marks.times()))
+                ahead *= 2
+        finally:
+            marks.free()
         raise MachineError(
             f"the GPU is through with the kernels for {batch.total} frames before this machine brings the "
             "next one, so that none has a time of its own; take more frames at a time"
@@ -159,7 +162,8 @@ class Calls:
                     self._let_go()
                     for memory in (self._input, self._output, self._scratch, self._weights):
                         memory.free()
-                    del self._clock
+                    if self._clock is not None:
+                        self._clock.free()
                     del self._stream
             except MachineError:
                 # The call that met the failure has told of it. Nothing can be given back to a GPU that
@@ -268,6 +272,11 @@ class Calls:
     def _let_go(self) -> None:
         """Before memory moves: nothing may use it any more, nor remember where it lay."""
         self._stream.synchronize()
+        self._forget()
+
+    def _give_up(self) -> None:
+        """After an error: nothing is built upon what may be half done."""
+        drain(self._stream)
         self._forget()
 
     def _forget(self) -> None:

@@ -48,6 +48,11 @@ class Marks:
         used = self._events[: self._used]
         return [float(end.time_since(start)) for start, end in itertools.pairwise(used)]
 
+    def free(self) -> None:
+        """Give the events back, and let the stream go."""
+        self._events.clear()
+        del self._stream
+
 
 class CallClock:
     """Times the three pieces of a call on a stream. Its methods need the GPU's context."""
@@ -72,3 +77,7 @@ class CallClock:
         """The times of the last call, once the stream has been waited for."""
         upload, network, download = self._marks.times()
         return CallTimes(upload, network, download, self._enqueue)
+
+    def free(self) -> None:
+        """Give the events back; it is not used again."""
+        self._marks.free()

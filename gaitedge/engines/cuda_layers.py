@@ -12,8 +12,6 @@ from gaitedge.engines.timing import LayerTime
 __all__ = ["add_up", "name_launches"]
 
 _PRECISIONS = {cuda.FLOAT32: "fp32", cuda.FLOAT16: "fp16", cuda.INT8: "int8"}
-_TEMPLATES = {1: "mtb1", 2: "mtb2", 3: "motion"}
-"""Of the bits in MicroMotionWeights.templates: the node that a graph has for them."""
 
 
 def name_launches(launches: Sequence[ctypes.Structure], times: Sequence[float]) -> Iterator[LayerTime]:
@@ -32,8 +30,8 @@ def name_launches(launches: Sequence[ctypes.Structure], times: Sequence[float]) 
                 fconv = 0
                 yield LayerTime("hp", kind, ("hp",), _PRECISIONS[launch.type], ms)
             case cuda.MicroMotion():
-                nodes = (_TEMPLATES[launch.weights.templates], "tp", "fc")
-                yield LayerTime("micro_motion", kind, nodes, _PRECISIONS[launch.weights.type], ms)
+                precision = _PRECISIONS[launch.weights.type]
+                yield LayerTime("micro_motion", kind, ("motion", "fc"), precision, ms)
             case _:
                 yield LayerTime(kind, kind, (), None, ms)
 

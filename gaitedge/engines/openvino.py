@@ -140,8 +140,11 @@ class OpenVINOEngine(_Compiled):
         executed = in_openvino(compiled)
         share = shares(parsed(bundle, member), executed)
         precision = {one.name: one.precision for one in executed}
+        products = {one.name for one in executed if one.product}
         layers = []
         for name, (kind, ms) in after.items():
+            if not ms and name not in products:  # not even a microsecond, or nothing to do at all
+                continue
             spent = max(0.0, ms - before[name][1]) if name in before else ms
             layers.append(LayerTime(name, kind, share[name].nodes, precision[name], spent, share[name].feeds))
         return LayerTimes(layers, total * 1e3)
@@ -154,12 +157,8 @@ class OpenVINOEngine(_Compiled):
         if not self._inferences:
             return {}
         return {
-            counter.node_name: (
-                counter.node_type,
-                counter.real_time.total_seconds() * 1e3 * self._inferences,
-            )
+            counter.node_name: (counter.node_type, counter.real_time.total_seconds() * 1e3 * self._inferences)
             for counter in self._request.profiling_info
-            if counter.status == counter.Status.EXECUTED
         }
 
 

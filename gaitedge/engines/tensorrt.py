@@ -20,7 +20,7 @@ from gaitedge.engines.cuda_memory import gpu
 from gaitedge.engines.tensorrt_contexts import contexts
 from gaitedge.engines.tensorrt_plan import INPUT, OUTPUT, Plan, complaint
 from gaitedge.engines.tensorrt_slots import Slots
-from gaitedge.engines.timing import CallTimes, LayerTime
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.machine.tensorrt import (
     load_plugins,
@@ -120,7 +120,7 @@ class TensorRTEngine:
         its own where the shape came before. Raises as embed does."""
         return self._slots.embed_timed(self._check(silhouettes))
 
-    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
         """Run calls with TensorRT's profiler and sum each layer's time up over them, in the engine's order.
 
         Without CUDA graphs, in an execution context that is made for this; the first call of a shape runs

@@ -65,5 +65,11 @@ class Profiler:
         for name, ms in self._sums.items():
             # What the inspector does not list has at least the nodes in its name.
             layer = known.get(name) or Layer(name, None, nodes_in(name))
-            found.append(LayerTime(name, layer.kind, layer.nodes, layer.precision, ms))
+            nodes, feeds = (layer.nodes, ()) if not _reformats(layer) else ((), layer.nodes)
+            found.append(LayerTime(name, layer.kind, nodes, layer.precision, ms, feeds))
         return found
+
+
+def _reformats(layer: Layer) -> bool:
+    """Whether TensorRT added it by itself, to bring a tensor into the form that the next layer reads."""
+    return layer.kind == "Reformat" or layer.name.startswith("Reformatting CopyNode")

@@ -10,6 +10,7 @@ shape gets a graph of the network alone, from the same context.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines.cuda_events import CallClock
 from gaitedge.engines.cuda_graphs import Graph, record
-from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, gpu, make_stream
+from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, drain, gpu, make_stream
 from gaitedge.engines.tensorrt_inspector import inspect, read_layers
 from gaitedge.engines.tensorrt_plan import INPUT, OUTPUT, Plan, demand
 from gaitedge.engines.tensorrt_profiler import Profiler
-from gaitedge.engines.timing import CallTimes, LayerTime
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import MachineError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Slot:
             self._run(shape)
             self._stream.synchronize()
         except BaseException:
-            self._forget()  # nothing is built upon what may be half done
+            self._give_up()
             raise
         return self._embeddings(shape)
 
@@ -94,36 +95,43 @@ class Slot:
             self._stream.synchronize()
             times = self._clock.read()
         except BaseException:
-            self._forget()
+            self._give_up()
             raise
         return self._embeddings(shape), times
 
-    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
         """Run calls in a context of their own, to which a profiler is attached; no graph takes part.
 
         The first of a shape runs twice, for the first run after a change of shape does more.
         """
-        profiler, ready = Profiler(), None
+        profiler, seconds = Profiler(), 0.0
+        ready: tuple[int, ...] | None = None
         try:
             context = self._plan.make_context(self._stream)
             try:
                 profiler.attach(context)
                 for silhouettes in calls:
                     shape = silhouettes.shape[:2]
-                    self._fill(silhouettes)
                     if shape != ready:
+                        self._fill(silhouettes)
                         self._prepare(context, shape)
                         self._enqueue(context, shape)
                         self._stream.synchronize()
                         ready = shape
+                    start = time.perf_counter()
+                    self._fill(silhouettes)
                     self._enqueue(context, shape)
                     self._stream.synchronize()
+                    self._embeddings(shape)
+                    seconds += time.perf_counter() - start
                     profiler.count(context)
-                return profiler.sums(read_layers(inspect(self._plan.engine, context)))
+                layers = read_layers(inspect(self._plan.engine, context))
+                return LayerTimes(profiler.sums(layers), seconds * 1e3)
             finally:
+                drain(self._stream)  # what an error left running still needs it
                 del context  # before its profiler
         except BaseException:
-            self._forget()
+            self._give_up()
             raise
 
     def free(self) -> None:
@@ -133,7 +141,8 @@ class Slot:
         self._activations.free()
         self._input.free()
         self._output.free()
-        del self._clock
+        if self._clock is not None:
+            self._clock.free()
         del self._stream
 
     def _run(self, shape: tuple[int, ...]) -> None:
@@ -159,7 +168,7 @@ class Slot:
 
     def _look_up(self, shape: tuple[int, ...], work: _Work) -> tuple[bool, _Shape]:
         """Whether the shape came for this before, and what is known of it; the oldest one is forgotten."""
-        found = self._recent.setdefault(shape, _Shape())
+        found = self._recent.get(shape) or self._recent.setdefault(shape, _Shape())
         again = work in found.graphs
         found.graphs.setdefault(work, None)
         self._recent.move_to_end(shape)
@@ -261,6 +270,11 @@ class Slot:
     def _let_go(self) -> None:
         """Before memory moves: nothing may use it any more, nor remember where it lay."""
         self._stream.synchronize()
+        self._forget()
+
+    def _give_up(self) -> None:
+        """After an error: nothing is built upon what may be half done."""
+        drain(self._stream)
         self._forget()
 
     def _forget(self) -> None:

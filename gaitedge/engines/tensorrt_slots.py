@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gaitedge.engines.cuda_memory import gpu
 from gaitedge.engines.tensorrt_plan import Plan
 from gaitedge.engines.tensorrt_slot import Slot
-from gaitedge.engines.timing import CallTimes, LayerTime
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import MachineError
 
 __all__ = ["Slots"]
@@ -41,7 +41,7 @@ class Slots:
         with gpu(self._plan.way_out), self._slot() as slot:
             return slot.embed_timed(silhouettes)
 
-    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
         """Run calls one after the other and sum the time of each layer up. Raises MachineError."""
         with gpu(self._plan.way_out), self._slot() as slot:
             return slot.layer_times(calls)

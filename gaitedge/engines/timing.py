@@ -46,9 +46,9 @@ class LayerTimes:
 
     layers: list[LayerTime]
     """In the order in which they run."""
-    total_ms: float
+    total_ms: float | None
     """End-to-end time of these same calls, summed up, by the host's clock; reading the layers' clocks is not
-    in it."""
+    in it. None where a call is not run as embed runs it."""
 
 
 @runtime_checkable

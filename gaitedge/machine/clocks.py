@@ -118,7 +118,9 @@ def _processor(root: Path, absent: dict[str, str]) -> dict[str, Any]:
     folders = matches(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq")
     now = _numbers(folders, "scaling_cur_freq")
     if not now:
-        absent["cpu.mhz"] = "the kernel offers no cpufreq: most virtual machines and containers have none"
+        absent["cpu.mhz"] = (
+            "the kernel offers no cpufreq (clocks, limits, governor): most virtual machines have none"
+        )
     governors = sorted({text for folder in folders if (text := read_text(folder / "scaling_governor"))})
     counts = matches(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
     throttles = [count for path in counts if (count := read_number(path)) is not None]
@@ -126,6 +128,8 @@ def _processor(root: Path, absent: dict[str, str]) -> dict[str, Any]:
         absent["cpu.throttles"] = "the kernel counts none here; it does on x86 outside of virtual machines"
     load = (read_text(root / "proc/loadavg") or "").split()[:3]
     total, steal = _times(root)
+    if not load or total is None:
+        absent["cpu.load"] = absent["cpu.steal_s"] = "the system has no /proc as Linux has it"
     return {
         "mhz": _mhz(statistics.fmean(now)) if now else None,
         "mhz_lowest": _mhz(min(now)) if now else None,

@@ -16,8 +16,10 @@ from gaitedge.machine.sysfs import matches, read_number, read_text, why_unreadab
 
 __all__ = ["Rapl", "find_rapl"]
 
-# The smallest counters run over after 65 kJ: at 1 kW after a minute.
 _INTERVAL_S = 10.0
+_MOST_WATTS = (
+    2000.0  # of one counter: how soon it may run over; the smallest hold 65 kJ, and so half a minute
+)
 
 
 @dataclass
@@ -26,8 +28,8 @@ class _Zone:
 
     name: str
     counter: Path
-    range: int
-    """In microjoules."""
+    range: int | None
+    """In microjoules; None where the kernel does not say."""
     last: int | None = None
     microjoules: int = 0
     """Since the first reading."""
@@ -38,7 +40,11 @@ class _Zone:
             raise MachineError(f"{self.counter} cannot be read any more")
         if self.last is not None:
             step = value - self.last
-            self.microjoules += step if step >= 0 else step + self.range
+            if step < 0:
+                if self.range is None:
+                    raise MachineError(f"{self.counter} ran over, and its range is not known")
+                step += self.range
+            self.microjoules += step
         self.last = value
         return self.microjoules
 
@@ -46,10 +52,10 @@ class _Zone:
 class Rapl:
     """The packages of this machine, and their memory where it is counted apart."""
 
-    interval_s = _INTERVAL_S
-
     def __init__(self, zones: list[_Zone]) -> None:
         self.name = "RAPL, " + " + ".join(zone.name for zone in zones)
+        ranges = [zone.range for zone in zones if zone.range is not None]
+        self.interval_s = min([_INTERVAL_S, *(range_ / 1e6 / _MOST_WATTS for range_ in ranges)])
         self._zones = zones
 
     def joules(self) -> float:
@@ -81,7 +87,7 @@ def find_rapl(root: Path = Path("/")) -> Rapl:
                 f"RAPL's counter cannot be read ({counter}: {problem}); run as root, or let everyone read it "
                 "until the next restart: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
             )
-        zones.append(_Zone(name, counter, read_number(folder / "max_energy_range_uj") or 2**32))
+        zones.append(_Zone(name, counter, read_number(folder / "max_energy_range_uj")))
     if not any(zone.name.startswith("package") for zone in zones):
         if "hypervisor" in cpu_features(root / "proc/cpuinfo"):
             raise MachineError(

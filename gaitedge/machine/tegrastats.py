@@ -68,7 +68,7 @@ class Tegrastats:
         return sum(rails[name] for name in self.rails)
 
     def close(self) -> None:
-        """End it. It would end at its next line even where this process is killed: nobody reads its pipe."""
+        """End it, listening or not. Where this process is killed, its pipe breaks at the next line."""
         self._process.terminate()
         try:
             self._process.wait(timeout=2)

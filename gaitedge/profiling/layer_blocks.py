@@ -131,17 +131,14 @@ def to_blocks(
     group = _groups(network, config, layers, times, counted)
     whole = sum(layer.ms for layer in layers)
     blocks = []
-    for name in dict.fromkeys([*group.values(), *(layer.block for layer in layers)]):
-        mine = [layer for layer in layers if group.get(layer.block, layer.block) == name]
+    whose = [group.get(layer.block, layer.block) for layer in layers]
+    for name in dict.fromkeys([*group.values(), *whose]):
+        mine = [number for number, one in enumerate(whose) if one == name]
         parts = [block for title, block in counted.items() if group[_joined(config, [title])] == name]
-        ms = sum(layer.ms for layer in mine)
+        ms = sum((layers[number].ms for number in mine), 0.0)
         macs = sum(part.macs for part in parts) if parts else None
         moved = sum(part.traffic + sum(part.parameter_bytes.values()) for part in parts) if parts else None
-        products = {
-            layer.precision
-            for layer, time in zip(layers, times, strict=True)
-            if layer in mine and _has_product(network, time)
-        }
+        products = {layers[number].precision for number in mine if _has_product(network, times[number])}
         share, bound = _of_roofline(ms, macs, moved, products, roofline)
         blocks.append(Block(name, ms, ms / whole if whole else 0.0, macs, moved, share, bound))
     return blocks

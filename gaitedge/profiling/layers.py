@@ -67,7 +67,8 @@ def measure_layers(
     once = _embed(plain, calls) / len(calls)
     number = max(1, round(_TURN_S * 1e3 / once)) if once else 1
     sums: dict[str, LayerTime] = {}
-    ran, total, unclocked, turns = 0, 0.0, 0.0, 0
+    ran, unclocked, turns = 0, 0.0, 0
+    clocked: list[float | None] = []
     end = time.perf_counter() + seconds
     while turns < _LEAST_TURNS or time.perf_counter() < end:
         chosen = [calls[(ran + place) % len(calls)] for place in range(number)]
@@ -76,11 +77,12 @@ def measure_layers(
         for layer in found.layers:
             before = sums.get(layer.name)
             sums[layer.name] = dataclasses.replace(layer, ms=layer.ms + before.ms) if before else layer
-        total += found.total_ms
+        clocked.append(found.total_ms)
         time.sleep(PAUSE_S)
         unclocked += _embed(plain, chosen)
         ran, turns = ran + number, turns + 1
 
+    whole = [] if None in clocked else [ms for ms in clocked if ms is not None]
     times = list(sums.values())
     graph = graph_of(bundle, engine.name, precision, {node for layer in times for node in layer.nodes})
     network = Network(graph, configuration.batch, configuration.frames)
@@ -91,8 +93,8 @@ def measure_layers(
         layers=layers,
         blocks=to_blocks(graph, network, bundle.config, layers, times, roofline),
         sum_ms=sum(layer.ms for layer in layers),
-        total_ms=total / ran,
-        plain_ms=unclocked / ran,
+        total_ms=sum(whole or [unclocked]) / ran,
+        plain_ms=unclocked / ran if whole else None,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ __all__ = ["Product", "measure_roofline", "product_graph", "products"]
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _DEPTH = 3  # products one after the other: what comes in and goes out weighs less
 _SMALLEST, _LARGEST = 64 << 20, 1 << 30  # bytes of a copy
-_UNITS = {"K": 10, "M": 20, "G": 30}
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 _LEAST_RUNS = 3
 
 
@@ -78,12 +79,12 @@ def measure_roofline(configuration: Configuration, *, seconds: float = 1.0) -> R
     if engine in ("tensorrt", "cuda"):
         from gaitedge.profiling.gpu_roofline import measure_gpu_roofline
 
-        return measure_gpu_roofline(engine, precision, seconds)
+        return measure_gpu_roofline(precision, seconds / 2)
     if engine not in ("openvino", "onnxruntime"):
         raise InputError(f"no roofline can be measured with the engine {engine!r}")
     threads = configuration.threads or usable_cores()
     runtime, macs_per_second, product = _arithmetic(engine, precision, threads, seconds * 0.75)
-    bytes_per_second, size = _memory(threads, seconds * 0.25)
+    bytes_per_second, size = _memory(threads, seconds * 0.25, CACHES)
     return Roofline(
         precision,
         macs_per_second,
@@ -184,8 +185,8 @@ def _in_openvino(
 def _in_onnxruntime(
     graph: bytes,
     x: NDArray[Any],
-    precision: str,
-    threads: int,  # noqa: ARG001  # it is in the graph
+    precision: str,  # noqa: ARG001  # it is in the graph
+    threads: int,
 ) -> tuple[str, list[Executed], Callable[[], object]]:
     import onnx
 
@@ -201,7 +202,7 @@ def _in_onnxruntime(
     return f"ONNX Runtime {runtime.__version__}", executed, lambda: session.run(["y"], {"x": x})
 
 
-def _memory(threads: int, seconds: float, caches: Path = CACHES) -> tuple[float, int]:
+def _memory(threads: int, seconds: float, caches: Path) -> tuple[float, int]:
     """Bytes a second, read and written, that so many threads copy, and how many bytes a copy has."""
     size = _copy_size(caches)
     source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)  # so that each page is there
@@ -217,10 +218,9 @@ def _memory(threads: int, seconds: float, caches: Path = CACHES) -> tuple[float,
 
 def _copy_size(caches: Path) -> int:
     """Four times the largest cache, within reason and an eighth of the memory."""
-    sizes = []
-    for path in sorted(caches.glob("index*/size")):
-        text = path.read_text().strip()
-        sizes.append(int(text.rstrip("KMG") or 0) << _UNITS.get(text[-1:], 0))
+    texts = [path.read_text().strip() for path in sorted(caches.glob("index*/size"))]
+    found = [match for text in texts if (match := re.fullmatch(r"(\d+)([KMG]?)", text))]
+    sizes = [int(match[1]) << _UNITS[match[2]] for match in found]
     wanted = min(max(_SMALLEST, 4 * max(sizes, default=0)), _LARGEST)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(wanted, memory // 8)

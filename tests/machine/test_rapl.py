@@ -47,6 +47,25 @@ def test_a_counter_that_runs_over(tmp_path: Path) -> None:
     assert read == [0, 0.5, 1.25, 6.0, 12.0]
 
 
+def test_it_is_read_before_it_can_run_over_twice(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    assert find_rapl(tmp_path).interval_s == 10.0
+    zone(tmp_path, "intel-rapl:0:0", "dram", 0, most=1_000_000_000)
+    assert find_rapl(tmp_path).interval_s == 0.5
+
+
+def test_a_counter_that_runs_over_an_unknown_range(tmp_path: Path) -> None:
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", 9_000_000)
+    (counter.parent / "max_energy_range_uj").unlink()
+    sensor = find_rapl(tmp_path)
+    sensor.joules()
+    counter.write_text("9000001\n")
+    assert sensor.joules() == pytest.approx(1e-6)
+    counter.write_text("5\n")
+    with pytest.raises(MachineError, match="energy_uj ran over, and its range is not known"):
+        sensor.joules()
+
+
 def test_a_counter_that_goes(tmp_path: Path) -> None:
     counter = zone(tmp_path, "intel-rapl:0", "package-0", 1)
     sensor = find_rapl(tmp_path)
