@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["control_times"]
 
-_SIDE = 512  # of two float32 matrices, whose product is some milliseconds of arithmetic
+_SIDE = 768  # of two float32 matrices, whose product is some milliseconds of arithmetic
 _COPIED = 4 << 20  # bytes
 _RUNS = 3
 

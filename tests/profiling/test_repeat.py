@@ -108,6 +108,53 @@ def test_threads_are_a_cpus(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert next(repeat(bundle, wanted(), QUICK, 0)).threads is None
 
 
+class Gpu(Engine):
+    """Works."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, ZeroDivisionError())
+        self.calls = 0
+
+    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.calls += 1
+        return np.zeros((len(silhouettes), SMALL.parts, SMALL.embedding_dim), np.float32)
+
+
+@pytest.mark.parametrize(("name", "engines"), [("tensorrt", 1), ("cuda", 3)])
+def test_streams_and_memory_of_a_gpu(
+    name: str, engines: int, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked, used = [], [], iter([700, 500])
+
+    def load(*_: object, **options: object) -> Gpu:
+        asked.append(options)
+        made.append(Gpu(name))
+        return made[-1]
+
+    monkeypatch.setattr(module, "load", load)
+    monkeypatch.setattr("gaitedge.engines.cuda_memory.device_memory_used", lambda: next(used))
+    turns = repeat(bundle, wanted(streams=3), QUICK, 0)
+    assert next(turns) == Loaded(name, "fp32", None, "a fake")
+    found: Repeat = next(turns)
+    assert asked == [{"in_flight": 3}] * engines
+    assert all(one.calls > 3 for one in made)
+    assert found.memory.device_peak == 700
+    assert found.control_ms is None  # it is the GPU's speed that matters
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((1, 4, 8)), np.full((2, 4, 8), np.nan), np.zeros((0, 4, 8))])
+def test_a_call_that_ends_early_is_no_fast_one(
+    wrong: NDArray[np.float64], bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Gpu("openvino")
+    engine.embed = lambda _: wrong.astype(np.float32)  # type: ignore[method-assign]
+    monkeypatch.setattr(module, "load", lambda *_, **__: engine)
+    turns = repeat(bundle, wanted(2), QUICK, 0)
+    next(turns)
+    with pytest.raises(MachineError, match="openvino gives no embeddings of 2 sequences of 30 frames"):
+        next(turns)
+
+
 def with_little_memory(bundle: Path, row: Wanted, settings: Settings) -> Generator[Any, None, None]:
     import resource
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from bundles import SMALL, bundle_of
-from networks import random_silhouettes
+from bundles import BUILD, PAPER, SMALL, bundle_of
+from networks import random_silhouettes, random_weights
 
-from gaitedge.bundle import FOLD_GRAPH, Bundle
+from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
+from gaitedge.config import GaitPartConfig
 from gaitedge.engines import load
 from gaitedge.errors import InputError, MachineError
+from gaitedge.export.build_options import BuildOptions, Range
 from gaitedge.export.graph import LETTER, Plan, build_graph
+from gaitedge.manifest import Target
 from gaitedge.profiling import variants as module
 from gaitedge.profiling.variants import Variants, check_plan
 
@@ -101,3 +105,48 @@ def test_plans_by_name() -> None:
         check_plan(name)
     with pytest.raises(InputError, match="unknown plan 'fast'; there are: exported, naive, fused, plugin"):
         check_plan("fast")
+
+
+@pytest.mark.parametrize(
+    ("config", "plan", "precision", "form"),
+    [
+        (SMALL, "naive", None, LETTER),
+        (SMALL, "fused", "fp32", Plan()),
+        (SMALL, "plugin", "fp16", Plan("plugin", "plugin")),
+        (PAPER, "plugin", "fp16", Plan("network", "plugin")),
+        (PAPER, "plugin", "fp32", Plan("plugin", "plugin")),
+    ],
+)
+def test_forms_of_a_tensorrt_engine(
+    config: GaitPartConfig,
+    plan: str,
+    precision: str | None,
+    form: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are built by the exporter, with the options of the engine in the bundle."""
+    asked: list[tuple[object, ...]] = []
+
+    def export(source: Path, out: Path, target: str, precision: str, **others: object) -> None:
+        asked.append((source, target, precision, others))
+        bundle.save(out)
+
+    monkeypatch.setattr("gaitedge.export.exporter.export", export)
+    monkeypatch.setattr(module, "lacking", lambda: None)
+    options = BuildOptions(batch=Range(1, 4, 16), workspace=0.25)
+    build = dataclasses.replace(BUILD, options=options.to_json())
+    graph = build_graph(config, random_weights(config, 0)).SerializeToString()
+    bundle = make_bundle(
+        config,
+        random_weights(config, 0),
+        {FOLD_GRAPH: graph, build.graph: graph, build.member: b"a plan"},
+        {"tensorrt-fp16": Target("tensorrt", "fp16", None, build)},
+    ).save(tmp_path / "walkers.gait")
+    with Variants(bundle) as variants:
+        path, engine, chosen = variants.find(plan, "auto" if precision != "fp32" else "tensorrt", precision)
+        assert Bundle.open(path).fingerprint == bundle.fingerprint
+    assert (engine, chosen) == ("tensorrt", precision or "fp16")
+    ((source, target, asked_for, others),) = asked
+    assert (source, target, asked_for) == (bundle.path, "tensorrt", chosen)
+    assert others == {"plan": form, "options": options, "quantization": None}
