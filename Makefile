@@ -41,7 +41,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/evaluation.py
 
 weights: $(VENV)/.test
-	test -d runs/walkers || $(BIN)/gaitedge synth runs/walkers --store --seed 1 --subjects 250
+	grep -qs '"finished": true' runs/walkers/store.json || $(BIN)/gaitedge synth runs/walkers --store --seed 1 --subjects 250
 	$(BIN)/gaitedge train runs/walkers runs/shipped --preset walkers --iterations 6000 \
 	  --evaluate-every 1500 --evaluate-on 201-210
 	$(BIN)/gaitedge eval runs/shipped/weights.safetensors runs/walkers --subjects walkers/test

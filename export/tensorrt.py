@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from gaitedge.config import HEIGHT, WIDTH
 from gaitedge.engines.tensorrt_contexts import contexts
+from gaitedge.engines.tensorrt_inspector import inspect, read_layers
 from gaitedge.errors import InputError, MachineError
 from gaitedge.export.build_options import BuildOptions, HardwareCompatibility, Range
-from gaitedge.export.inspector import fell_back, read_layers
+from gaitedge.export.inspector import fell_back
 from gaitedge.export.timing_cache import default_cache, keep_cache, use_cache
 from gaitedge.machine.cuda_driver import CudaDevice
 from gaitedge.machine.tensorrt import (
@@ -306,16 +307,12 @@ class _Job:
         engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._failure("cannot load the engine that it has just built")
-        inspector: trt.EngineInspector | None = engine.create_engine_inspector()
-        if inspector is None:
-            return '{"Layers": []}'
         # Without memory, since it runs nothing: the largest shape's would lie beside what the build took.
         context = contexts(trt, self.version).make(engine)
         if context is not None:  # without one 8.6 tells no types, which is no reason to fail
             optimum = trt.Dims([self.options.batch.optimum, self.options.frames.optimum, HEIGHT, WIDTH])
             context.set_input_shape(engine.get_tensor_name(0), optimum)
-            inspector.execution_context = context
-        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        return inspect(engine, context)
 
     def _failure(self, what: str) -> MachineError:
         """TensorRT's own last error, and what to do about it where that is known."""

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from gaitedge.data.preparation import Preparation, prepare
 from gaitedge.data.store import is_store
+from gaitedge.engines import Engine
 from gaitedge.errors import InputError
 from gaitedge.export.exporter import ExportReport, export
 from gaitedge.people.recognizer import Identified, Recognizer
-from gaitedge.profiling.measuring import Measurement, bench
+from gaitedge.profiling.figures import Distribution, summarize
+from gaitedge.profiling.inputs import make_inputs
+from gaitedge.profiling.measuring import measure
 from gaitedge.walkers.synthesis import synthesise
 from gaitedge.weights import shipped_weights
 
-__all__ = ["Demo", "Outcome", "demo", "outcomes"]
+__all__ = ["Demo", "Latency", "Outcome", "demo", "outcomes"]
 
 SEED = 7  # none of these people was in the training of the shipped weights, which has seed 1
 KNOWN, STRANGERS, OTHERS = 12, 4, 8
@@ -27,6 +30,18 @@ ENROLLED = ("nm-01", "nm-02")
 PROBES = {"normal walk": "nm-05", "with a bag": "bg-01", "in a coat": "cl-01"}
 # The threshold is set on other people: walks as different from each other as probes from a gallery.
 THRESHOLD = {"nm-01": ("018", "090", "162"), "bg-01": ("054", "126"), "cl-01": ("036", "108")}
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What calls of one shape take here, in this process; `gaitedge bench` says more."""
+
+    batch: int
+    frames: int
+    end_to_end: Distribution
+    first_run_ms: float
+    sequences_per_second: float
+    frames_per_second: float
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class Demo:
     threshold: float
     walks: list[Identified]
     """Every probe, with who walks there and who the engine says it is."""
-    latency: list[Measurement]
+    latency: list[Latency]
     files: dict[str, Path]
 
 
@@ -124,9 +139,16 @@ def demo(
         len(enrolled),
         threshold,
         identified,
-        bench(recognizer.engine, batches=(1, 4), frames=(30, 60)),
+        [_latency(recognizer.engine, batch, frames) for batch in (1, 4) for frames in (30, 60)],
         files,
     )
+
+
+def _latency(engine: Engine, batch: int, frames: int) -> Latency:
+    found = measure([engine], make_inputs(None, batch, frames, SEED, 0))
+    rate = found.calls_per_second * batch
+    times = summarize(found.end_to_end_ms)
+    return Latency(batch, frames, times, found.first_run_ms, rate, rate * frames)
 
 
 def outcomes(walks: list[Identified]) -> list[Outcome]:

@@ -85,6 +85,7 @@ _EXTRAS = {
     "openvino": "cpu",
     "polygraphy": "tensorrt",
     "pycuda": "cuda",
+    "pynvml": "cuda",
     "scipy": "video",
     "tensorboard": "train",
     "tensorrt": "tensorrt",

@@ -82,6 +82,15 @@ class FakeGpu:
         """Streams that work at this moment, and the most that ever did."""
         self.retained = 0
         self.pushes = 0
+        self.events: set[int] = set()
+        self.timeline: list[str] = []
+        """What streams did, in order: "upload", "kernel", "download", "event"."""
+        self.clock = 0.0
+        """The GPU's own, in milliseconds; it stands still between the works of streams."""
+        self.takes = {"upload": 0.25, "kernel": 2.0, "download": 0.125, "event": 0.0}
+        """Milliseconds of each work."""
+        self.early_events = 0
+        """How often an event shall have been reached already when it is asked for."""
         self._guarded: dict[int, NDArray[np.uint8]] = {}
         """Memory with its guards, that which was given back too: who still uses that ends no process."""
         self._stacks = threading.local()
@@ -129,6 +138,11 @@ class FakeGpu:
         assert (whole[start + len(memory) :] == 0xA5).all(), "memory after an allocation was written"
         whole[:] = 0xFF
 
+    def memory_info(self) -> tuple[int, int]:
+        """Free and all bytes."""
+        self.call("cuMemGetInfo")
+        return self.capacity - sum(map(len, self.memory.values())), self.capacity
+
     def read(self, address: int, size: int) -> bytes:
         assert len(self.memory[address]) >= size
         return bytes(self.memory[address][:size])
@@ -152,7 +166,7 @@ class FakeGpu:
     @property
     def empty(self) -> bool:
         """Whether everything was given back but the primary context."""
-        return not (self.memory or self.pinned or self.streams or self.graphs)
+        return not (self.memory or self.pinned or self.streams or self.graphs or self.events)
 
 
 class Stream:
@@ -168,15 +182,20 @@ class Stream:
         self._gpu = gpu
         gpu.streams[self.handle] = self
 
-    def put(self, work: Work) -> None:
-        (self.queue if self.recording is None else self.recording).append(work)
+    def put(self, work: Work, kind: str = "kernel") -> None:
+        def run() -> None:
+            work()
+            self._gpu.timeline.append(kind)
+            self._gpu.clock += self._gpu.takes[kind]
+
+        (self.queue if self.recording is None else self.recording).append(run)
 
     def synchronize(self) -> None:
+        queue, self.queue = self.queue, []  # where this fails, it failed
         self._gpu.call("cuStreamSynchronize")
         if self.recording is not None:
             self.spoiled = True
             raise LogicError("cuStreamSynchronize failed: operation not permitted when stream is capturing")
-        queue, self.queue = self.queue, []
         if queue:
             with self._gpu.working():
                 for work in queue:
@@ -193,6 +212,45 @@ class _StreamHandle:
     def __del__(self) -> None:
         self._gpu.order.append("stream")
         del self._gpu.streams[self.handle]
+
+
+class Event:
+    """Of pycuda."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        gpu.call("cuEventCreate")
+        self._gpu, self._number = gpu, gpu.number()
+        self._at: float | None = None
+        gpu.events.add(self._number)
+
+    def record(self, stream: _StreamHandle) -> Event:
+        self._gpu.call("cuEventRecord")
+        assert self._gpu.streams[stream.handle].recording is None, "an event in a graph"
+        self._at = None
+
+        def reach() -> None:
+            self._at = self._gpu.clock
+
+        stream.put(reach, "event")
+        return self
+
+    def query(self) -> bool:
+        self._gpu.call("cuEventQuery")
+        if self._gpu.early_events:
+            self._gpu.early_events -= 1
+            return True
+        return self._at is not None
+
+    def time_since(self, start: Event) -> float:
+        self._gpu.call("cuEventElapsedTime")
+        if self._at is None or start._at is None:
+            raise LogicError("cuEventElapsedTime failed: device not ready")
+        return self._at - start._at
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            self._gpu.order.append("event")
+            self._gpu.events.remove(self._number)
 
 
 class _DeviceAllocation:
@@ -272,7 +330,7 @@ def pycuda_driver(gpu: FakeGpu) -> types.ModuleType:
             assert _pinned(gpu, src)
             gpu.write(dest, src.tobytes())
 
-        stream.put(copy)
+        stream.put(copy, "upload")
 
     def download(dest: NDArray[np.uint8], src: int, stream: _StreamHandle) -> None:
         gpu.call("cuMemcpyDtoHAsync")
@@ -281,7 +339,7 @@ def pycuda_driver(gpu: FakeGpu) -> types.ModuleType:
             assert _pinned(gpu, dest)
             dest[:] = np.frombuffer(gpu.read(src, len(dest)), np.uint8)
 
-        stream.put(copy)
+        stream.put(copy, "download")
 
     def empty(shape: int, dtype: Any) -> NDArray[np.uint8]:
         assert dtype == np.uint8
@@ -290,6 +348,8 @@ def pycuda_driver(gpu: FakeGpu) -> types.ModuleType:
     cuda.Device, cuda.init = Device, lambda: gpu.calls.update(["cuInit"])
     cuda.Stream = lambda flags: _StreamHandle(Stream(gpu, flags), gpu)
     cuda.mem_alloc, cuda.pagelocked_empty = (lambda size: _DeviceAllocation(gpu, size)), empty
+    cuda.Event = lambda: Event(gpu)
+    cuda.mem_get_info = gpu.memory_info
     cuda.memcpy_htod_async, cuda.memcpy_dtoh_async = upload, download
     cuda.fake = gpu
     return cuda
@@ -347,7 +407,7 @@ def cuda_python_driver(gpu: FakeGpu, name: str = "cuda.bindings.driver") -> type
     def cuGraphLaunch(executable: Any, stream: int) -> tuple[Any, ...]:  # noqa: N802
         assert executable[0] in gpu.graphs
         for work in executable[1]:
-            gpu.streams[stream].put(work)
+            gpu.streams[stream].queue.append(work)
         return (CUresult.CUDA_SUCCESS,)
 
     for function in (cuStreamBeginCapture, cuStreamEndCapture, cuGraphInstantiate, cuGraphDestroy):

@@ -75,6 +75,8 @@ class Recorded:
     """How many the GPU has room for."""
     runs_fail: str = ""
     """What is logged where a run shall fail."""
+    reports_fail: str = ""
+    """What is logged where a profiler shall get no report."""
     no_recording: bool = False
     """Whether a run into a CUDA graph fails."""
     mode: str = "works"
@@ -133,6 +135,13 @@ def _add_logger(trt: Any) -> None:
         def log(self, severity: Any, msg: str) -> None:
             raise NotImplementedError
 
+    class IProfiler:
+        def __init__(self) -> None:
+            self.initialised = True  # as above
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            raise NotImplementedError
+
     class IHostMemory(bytes):
         @property
         def nbytes(self) -> int:
@@ -141,7 +150,7 @@ def _add_logger(trt: Any) -> None:
     class Dims(tuple[int, ...]):
         __slots__ = ()
 
-    trt.ILogger, trt.IHostMemory, trt.Dims = ILogger, IHostMemory, Dims
+    trt.ILogger, trt.IProfiler, trt.IHostMemory, trt.Dims = ILogger, IProfiler, IHostMemory, Dims
 
 
 def _say(trt: Any, logger: Any, severity: str, text: str) -> None:

@@ -90,6 +90,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
     heavy = {"torch", "tensorrt", "pycuda", "openvino", "onnxruntime", "cv2", "polygraphy", "onnx", "PIL"} | {
         "cryptography",
         "matplotlib",
+        "pynvml",
         "scipy",
         "tensorboard",
     }

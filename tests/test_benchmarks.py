@@ -40,6 +40,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
             ["--sizes", "100,700", "--rounds", "1", "--walkers", "2"],
             {"walkers, search", "random, brute force", "one person, search"},
         ),
+        ("profiler.py", ["--rounds", "2"], {"profiler's loop over a bare one", "the loop's own cost"}),
         ("training.py", ["--batch", "2,2,4", "--rounds", "2"], {"the paper's letter, contiguous, FP32"}),
     ],
 )
@@ -80,7 +81,15 @@ def test_every_benchmark_says_what_it_does() -> None:
     scripts = [script for script in sorted(FOLDER.glob("*.py")) if "__main__" in script.read_text()]
     names = {script.name for script in scripts}
     programs = {"cold_start.py", "engines.py", "evaluation.py", "gpu.py", "int8.py", "kernels.py"}
-    programs |= {"decisions.py", "loader.py", "search.py", "soak.py", "streaming.py", "training.py"}
+    programs |= {
+        "decisions.py",
+        "loader.py",
+        "profiler.py",
+        "search.py",
+        "soak.py",
+        "streaming.py",
+        "training.py",
+    }
     assert names == programs | {"gpu_candidates.py"}  # which gpu.py starts
     for script in (FOLDER / name for name in sorted(programs)):
         done = subprocess.run(

@@ -8,6 +8,7 @@ import typer
 
 from gaitedge import __version__
 from gaitedge.cli import (
+    bench,
     calibration,
     data,
     evaluation,
@@ -63,7 +64,7 @@ app.command(rich_help_panel="Models")(calibration.calibrate)
 app.command(rich_help_panel="Models")(models.export)
 app.command(rich_help_panel="Models")(models.inspect)
 app.command(rich_help_panel="Models")(evaluation.verify)
-app.command(rich_help_panel="Models")(machine.bench)
+app.command(rich_help_panel="Models")(bench.bench)
 app.add_typer(plugins.plugins, name="plugins", rich_help_panel="Models")
 app.command(rich_help_panel="People")(people.enroll)
 app.command(rich_help_panel="People")(people.identify)

@@ -55,10 +55,11 @@ def evaluate(
 ) -> None:
     """Measure rank-1, CMC and verification by the paper's protocols (Sec. 4.1), beside its figures."""
     from gaitedge import evaluation
+    from gaitedge.destinations import check_destination
     from gaitedge.evaluation import plots, reports
 
     if markdown:
-        reports.check_destination(markdown, ".md")
+        check_destination(markdown, ".md")
     if plot:
         plots.check_plot(plot)
     with progress_bar("embedding") as progress:
@@ -81,7 +82,7 @@ def evaluate(
             plots.save_plot(result, plot, heading)
     finally:  # on a full disk too: the figures may have taken hours
         if json:
-            print_json(result)
+            print_json({**vars(result), "paper": reports.paper(result)})
         else:
             _print_tables(result, heading)
 
@@ -90,6 +91,8 @@ def _print_tables(result: Evaluation, heading: str) -> None:
     from gaitedge.evaluation import reports
 
     say(f"{heading}: {reports.counts(result)}")
+    if result.engine:
+        say(f"engine: {result.engine}")
     _print(reports.tables(result))
 
 

@@ -1,4 +1,4 @@
-"""Commands about this machine: demo, doctor, bench."""
+"""Commands about this machine: demo, doctor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gaitedge.cli.console import (
-    BundleArgument,
-    EngineOption,
     Json,
-    PrecisionOption,
     print_json,
     progress_bar,
     say,
@@ -19,11 +16,9 @@ from gaitedge.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from gaitedge.demo import Latency
 
-    from gaitedge.profiling.measuring import Measurement
-
-__all__ = ["bench", "demo", "doctor"]
+__all__ = ["demo", "doctor"]
 
 
 def demo(
@@ -75,71 +70,29 @@ def demo(
         ["probe", "walks", "right", "wrong", "unknown", "nearest is right"],
         rows,
     )
-    _latency(done.latency)
+    rows = [
+        [
+            row.batch,
+            row.frames,
+            row.end_to_end.runs,
+            *(f"{ms:.2f}" for ms in _shown(row)),
+            f"{row.sequences_per_second:.1f}",
+            f"{row.frames_per_second:.0f}",
+        ]
+        for row in done.latency
+    ]
+    table(
+        "Latency in ms, silhouettes to embeddings",
+        ["batch", "frames", "runs", "median", "p90", "p95", "p99", "first", "sequences/s", "frames/s"],
+        rows,
+    )
     table("Files", ["what", "where"], [[what, where] for what, where in done.files.items()])
     say("Synthetic walkers: these figures say that it works, not how well it knows real people.")
 
 
-def bench(
-    bundle: BundleArgument,
-    batch: Annotated[str, typer.Option(help="Sequences at once, as in 1,4.")] = "1",
-    frames: Annotated[str, typer.Option(help="Frames of each, as in 30,60.")] = "30",
-    seconds: Annotated[float, typer.Option(min=0.01, help="To measure each shape for.")] = 3.0,
-    engine: EngineOption = "auto",
-    precision: PrecisionOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of the engine; all cores by default.")] = None,
-    json: Json = False,
-) -> None:
-    """Measure latency and throughput at every batch size with every length."""
-    from gaitedge.bundle import Bundle
-    from gaitedge.engines import load
-    from gaitedge.machine.environment import environment
-    from gaitedge.profiling.measuring import bench as measure
-
-    loaded = load(Bundle.open(bundle), engine, threads=threads, precision=precision)
-    batches, lengths = _integers("--batch", batch), _integers("--frames", frames)
-    with progress_bar("measuring") as progress:
-        total = len(batches) * len(lengths)
-        done: list[Measurement] = []
-
-        def count(measurement: Measurement) -> None:
-            done.append(measurement)
-            progress(len(done), total)
-
-        found = measure(loaded, batches, lengths, seconds=seconds, progress=count)
-    if json:
-        print_json({"engine": loaded.description, "machine": environment(), "measurements": found})
-        return
-    say(loaded.description)
-    _latency(found)
-
-
-def _integers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,4", param_hint=option) from None
-
-
-def _latency(found: Sequence[Measurement]) -> None:
-    table(
-        "Latency in ms, silhouettes to embeddings",
-        ["batch", "frames", "runs", "median", "p90", "p95", "p99", "first", "sequences/s", "frames/s"],
-        [
-            [
-                row.batch,
-                row.frames,
-                row.runs,
-                *(
-                    f"{ms:.2f}"
-                    for ms in (row.median_ms, row.p90_ms, row.p95_ms, row.p99_ms, row.first_run_ms)
-                ),
-                f"{row.sequences_per_second:.1f}",
-                f"{row.frames_per_second:.0f}",
-            ]
-            for row in found
-        ],
-    )
+def _shown(row: Latency) -> tuple[float, ...]:
+    found = row.end_to_end
+    return found.median_ms, found.p90_ms, found.p95_ms, found.p99_ms, row.first_run_ms
 
 
 def doctor(json: Json = False) -> None:

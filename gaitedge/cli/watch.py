@@ -62,14 +62,26 @@ def watch(
             "looked at."
         ),
     ] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what each frame's time went into, for chrome://tracing or Perfetto.",
+            metavar="FILE.json",
+        ),
+    ] = None,
 ) -> None:
     """Say who walks before a camera, as it happens: one JSON object a line.
 
     SIGTERM and Ctrl-C end it with the last decisions written.
     """
+    from gaitedge.destinations import check_destination
     from gaitedge.people.encryption import find_key
+    from gaitedge.watching.tracing import Trace, write_chrome_trace
     from gaitedge.watching.watch import watch as run
 
+    if trace is not None:
+        check_destination(trace, ".json")
+    noted = None if trace is None else Trace()
     key = find_key(key_file)
     status = _StatusLine(sys.stderr)
     with _signals() as stopped, _lines(out, status) as write:
@@ -89,7 +101,10 @@ def watch(
             paced=paced,
             stop=lambda: bool(stopped),
             progress=status.show if status.shown else None,
+            trace=noted,
         )
+    if trace is not None and noted is not None:
+        write_chrome_trace(noted, trace)
     if signal.SIGINT in stopped:
         raise KeyboardInterrupt
 

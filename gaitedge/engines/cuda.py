@@ -18,7 +18,9 @@ from gaitedge.cuda import Library
 from gaitedge.engines import check_batch, check_sequence
 from gaitedge.engines.cuda_calls import Calls
 from gaitedge.engines.cuda_forms import Batch
+from gaitedge.engines.cuda_layers import add_up
 from gaitedge.engines.cuda_payload import Payload
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.machine.cuda_driver import CudaDevice
 from gaitedge.machine.tensorrt import gpu_lacking, require_gpu, require_library
@@ -113,8 +115,25 @@ class CudaEngine(_OnTheGpu):
         does not suffice. Calls from several threads run one after the other.
         """
         whole = check_batch(silhouettes)
-        count, frames = whole.shape[:2]
-        return self._calls.embed(Batch(count, frames, count * frames), [whole])
+        return self._calls.embed(_batch(whole), [whole])
+
+    def embed_timed(self, silhouettes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], CallTimes]:
+        """As embed, and what the call's pieces took: the copies by themselves, the kernels by a CUDA graph of
+        their own where the shape came before. Raises as embed does."""
+        whole = check_batch(silhouettes)
+        return self._calls.embed_timed(_batch(whole), [whole])
+
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
+        """Run calls and sum the time of each kernel up over them, in the order in which they run.
+
+        Each call's kernels run several times before they are timed, so that the GPU never waits for the next
+        launch. Raises as embed does, MachineError where that cannot be had, InputError without calls.
+        """
+        if not calls:
+            raise InputError("the time of layers needs 1 call or more, not 0")
+        whole = [check_batch(silhouettes) for silhouettes in calls]
+        times = add_up(time for each in whole for time in self._calls.layer_times(_batch(each), [each]))
+        return LayerTimes(times, None)
 
     def embed_many(self, sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Sequences of any lengths, each [frames, 64, 44], in the same launches: [n, parts, dim].
@@ -135,6 +154,11 @@ class CudaEngine(_OnTheGpu):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _batch(silhouettes: NDArray[np.uint8]) -> Batch:
+    count, frames = silhouettes.shape[:2]
+    return Batch(count, frames, count * frames)
 
 
 class CudaFrames(_OnTheGpu):

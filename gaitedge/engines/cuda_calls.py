@@ -2,29 +2,38 @@
 
 One call runs at a time. The silhouettes go through pinned memory to the GPU, the kernels run, the
 embeddings come back, all in the order of one stream; a graph is these copies and launches in a single call.
+A timed call needs its copies apart, with events between: its graph holds the launches alone.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.cuda import Library
+from gaitedge.engines.cuda_events import CallClock, Marks
 from gaitedge.engines.cuda_forms import FRAME, Batch, Places, make_network, round_up
 from gaitedge.engines.cuda_graphs import Graph, find_driver, record
-from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, gpu, make_stream
+from gaitedge.engines.cuda_layers import name_launches
+from gaitedge.engines.cuda_memory import DeviceBuffer, Staging, drain, gpu, make_stream
 from gaitedge.engines.cuda_payload import Payload, scalar
+from gaitedge.engines.timing import CallTimes, LayerTime
 from gaitedge.errors import MachineError
 
 __all__ = ["Calls"]
 
+_T = TypeVar("_T")
+_Recent = OrderedDict[Batch, Graph | None]
+
 _REMEMBERED = 8  # shapes: of walks whose lengths differ few come again, windows always do
+_MOST_AHEAD = 256  # times that a call's kernels run before those that are timed
 _WAY_OUT = "end other programs that use it, or embed fewer frames at a time"
 
 
@@ -44,8 +53,12 @@ class Calls:
         self._type = np.dtype(scalar(payload.precision) if only_frames else np.float32)
         self._lock = threading.Lock()
         self._closed = False
-        self._recent: OrderedDict[Batch, Graph | None] = OrderedDict()
+        self._recent: _Recent = OrderedDict()
         """The shapes that came last, the newest last, and the graphs of those that came again."""
+        self._networks: _Recent = OrderedDict()
+        """The same of timed calls."""
+        self._clock: CallClock | None = None
+        """Made for the first timed call."""
         self._driver, self.why_no_graphs = find_driver()
         with gpu(_WAY_OUT):
             self._stream = make_stream()
@@ -59,14 +72,26 @@ class Calls:
         silhouettes: blocks of [frames, 64, 44], the batch's frames in their order; where its lengths differ,
         one block a sequence.
         """
-        return self._call(batch, silhouettes)
+        return self._alone(self._call, batch, silhouettes)
 
     def part_features(self, sequence: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Part features [frames, parts, C] of [frames, 64, 44], a fresh array."""
-        return self._call(Batch(1, len(sequence), len(sequence)), [sequence])
+        return self._alone(self._call, Batch(1, len(sequence), len(sequence)), [sequence])
 
-    def _call(self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """What comes back from the GPU, in float32."""
+    def embed_timed(
+        self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]
+    ) -> tuple[NDArray[np.float32], CallTimes]:
+        """As embed, and what its pieces took."""
+        return self._alone(self._timed_call, batch, silhouettes)
+
+    def layer_times(self, batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]) -> list[LayerTime]:
+        """The time of each launch of a call. Raises MachineError where they cannot be told apart."""
+        return self._alone(self._time_launches, batch, silhouettes)
+
+    def _alone(
+        self, work: Callable[[Batch], _T], batch: Batch, silhouettes: Sequence[NDArray[np.uint8]]
+    ) -> _T:
+        """Do something with the GPU, with room there for a batch and its silhouettes ready for the upload."""
         with self._lock:
             if self._closed:
                 raise ValueError("this CUDA engine is closed")
@@ -74,13 +99,57 @@ class Calls:
                 try:
                     self._make_room(batch)
                     self._fill(batch, silhouettes)
-                    self._run(batch)
-                    self._stream.synchronize()
+                    return work(batch)
                 except BaseException:
-                    self._forget()  # nothing is built upon what may be half done
+                    self._give_up()
                     raise
-                back = self._output.host(self._size_out(batch)).view(self._type)
-                return np.array(back.reshape(-1, *self._size), np.float32)  # a copy
+
+    def _call(self, batch: Batch) -> NDArray[np.float32]:
+        """What comes back from the GPU, in float32."""
+        self._run(batch)
+        self._stream.synchronize()
+        return self._back(batch)
+
+    def _timed_call(self, batch: Batch) -> tuple[NDArray[np.float32], CallTimes]:
+        """The same; everything is ready before the clock starts."""
+        if self._clock is None:
+            self._clock = CallClock(self._stream)
+        kernels = self._kernels(batch)
+        self._clock.enqueue(lambda: self._upload_frames(batch), kernels, lambda: self._download(batch))
+        self._stream.synchronize()
+        return self._back(batch), self._clock.read()
+
+    def _time_launches(self, batch: Batch) -> list[LayerTime]:
+        """With events around each. A time counts only where the GPU never waited for the host to bring the
+        next launch: it is kept busy with the same kernels until all that are timed lie in its queue."""
+        launches, kernels, ahead = self._arguments(batch), self._kernels(batch), 1
+        self._upload_frames(batch)
+        marks = Marks(self._stream, len(launches) + 1)
+        try:
+            while ahead <= _MOST_AHEAD:
+                for _ in range(ahead):
+                    kernels()
+                marks.restart()
+                marks.mark()
+                for arguments in launches:
+                    self._library.launch(arguments, int(self._stream.handle))
+                    marks.mark()
+                waited = marks.begun
+                self._stream.synchronize()
+                if not waited:
+                    return list(name_launches(launches, marks.times()))
+                ahead *= 2
+        finally:
+            marks.free()
+        raise MachineError(
+            f"the GPU is through with the kernels for {batch.total} frames before this machine brings the "
+            "next one, so that none has a time of its own; take more frames at a time"
+        )
+
+    def _back(self, batch: Batch) -> NDArray[np.float32]:
+        """What came back, a copy."""
+        back = self._output.host(self._size_out(batch)).view(self._type)
+        return np.array(back.reshape(-1, *self._size), np.float32)
 
     def close(self) -> None:
         """Wait for the call under way, and give everything back."""
@@ -93,6 +162,8 @@ class Calls:
                     self._let_go()
                     for memory in (self._input, self._output, self._scratch, self._weights):
                         memory.free()
+                    if self._clock is not None:
+                        self._clock.free()
                     del self._stream
             except MachineError:
                 # The call that met the failure has told of it. Nothing can be given back to a GPU that
@@ -140,26 +211,47 @@ class Calls:
 
     def _run(self, batch: Batch) -> None:
         """Put a call into the stream's queue, by a graph where the shape came before."""
-        again, graph = batch in self._recent, self._recent.setdefault(batch, None)
-        self._recent.move_to_end(batch)
-        if len(self._recent) > _REMEMBERED:
-            _, oldest = self._recent.popitem(last=False)
-            if oldest is not None:
-                oldest.free()
-        # The first time everything runs piece by piece: CUDA loads a kernel then, which no graph may hold.
-        if graph is None and again and self._driver is not None:
-            try:
-                graph = record(self._driver, int(self._stream.handle), lambda: self._enqueue(batch))
-            except MachineError as error:
-                self._driver, self.why_no_graphs = None, str(error)
-            self._recent[batch] = graph
+        graph = self._graph(self._recent, batch, lambda: self._enqueue(batch))
         if graph is not None:
             graph.launch(int(self._stream.handle))
         else:
             self._enqueue(batch)
 
+    def _kernels(self, batch: Batch) -> Callable[[], None]:
+        """What puts the kernels alone into the stream's queue, by a graph where a timed shape came before."""
+        launches, stream = self._arguments(batch), int(self._stream.handle)
+        graph = self._graph(self._networks, batch, lambda: self._launch(launches))
+        if graph is not None:
+            return lambda: graph.launch(stream)
+        return lambda: self._launch(launches)
+
+    def _graph(self, recent: _Recent, batch: Batch, work: Callable[[], None]) -> Graph | None:
+        """The graph of a shape that came before, recorded where it has none; None where there is none."""
+        again, graph = batch in recent, recent.setdefault(batch, None)
+        recent.move_to_end(batch)
+        if len(recent) > _REMEMBERED:
+            _, oldest = recent.popitem(last=False)
+            if oldest is not None:
+                oldest.free()
+        # The first time everything runs piece by piece: CUDA loads a kernel then, which no graph may hold.
+        if graph is None and again and self._driver is not None:
+            try:
+                graph = record(self._driver, int(self._stream.handle), work)
+            except MachineError as error:
+                self._driver, self.why_no_graphs = None, str(error)
+            recent[batch] = graph
+        return graph
+
     def _enqueue(self, batch: Batch) -> None:
+        self._upload_frames(batch)
+        self._launch(self._arguments(batch))
+        self._download(batch)
+
+    def _upload_frames(self, batch: Batch) -> None:
         self._input.upload(_size_in(batch), self._stream)
+
+    def _arguments(self, batch: Batch) -> list[ctypes.Structure]:
+        """The launches of a batch."""
         silhouettes = self._input.device.address
         places = Places(
             silhouettes,
@@ -168,8 +260,13 @@ class Calls:
             self._output.device.address,
         )
         launches = self._network.launches(batch, places)
-        for arguments in launches[:-1] if self._only_frames else launches:
+        return launches[:-1] if self._only_frames else launches
+
+    def _launch(self, launches: Sequence[ctypes.Structure]) -> None:
+        for arguments in launches:
             self._library.launch(arguments, int(self._stream.handle))
+
+    def _download(self, batch: Batch) -> None:
         self._output.download(self._size_out(batch), self._stream)
 
     def _let_go(self) -> None:
@@ -177,12 +274,18 @@ class Calls:
         self._stream.synchronize()
         self._forget()
 
+    def _give_up(self) -> None:
+        """After an error: nothing is built upon what may be half done."""
+        drain(self._stream)
+        self._forget()
+
     def _forget(self) -> None:
         """Give up all graphs. Which shapes came is kept."""
-        for batch, graph in self._recent.items():
-            self._recent[batch] = None
-            if graph is not None:
-                graph.free()
+        for recent in (self._recent, self._networks):
+            for batch, graph in recent.items():
+                recent[batch] = None
+                if graph is not None:
+                    graph.free()
 
     def _size_out(self, batch: Batch) -> int:
         rows = batch.total if self._only_frames else batch.sequences

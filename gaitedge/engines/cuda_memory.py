@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gaitedge.errors import MachineError, require
 
-__all__ = ["DeviceBuffer", "Staging", "gpu", "make_stream"]
+__all__ = ["DeviceBuffer", "Staging", "device_memory_used", "drain", "gpu", "make_stream"]
 
 _WHY = "the TensorRT engine"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING of cuda.h, for which pycuda has no name
@@ -61,10 +61,34 @@ def _primary_context() -> Any:
     return context
 
 
+def device_memory_used() -> int | None:
+    """Bytes of the GPU's memory that are taken now, by all that runs on it; of a Jetson, which shares it with
+    the processor, by everything.
+
+    None in a process of which no engine has used the GPU: to ask would take memory there. Raises MachineError
+    where the GPU fails.
+    """
+    if not _primary_context.cache_info().currsize:
+        return None
+    with gpu("end other programs that use it"):
+        free, total = require("pycuda.driver", _WHY).mem_get_info()
+        return int(total) - int(free)
+
+
 def make_stream() -> Any:
     """A stream that does not wait for the default one, on which other libraries work: that one must not
     touch a stream which records a CUDA graph."""
     return require("pycuda.driver", _WHY).Stream(_NON_BLOCKING)
+
+
+def drain(stream: Any) -> None:
+    """Wait for what an error left in a stream's queue, before anything that it uses is given up.
+
+    A GPU that failed has nothing left to wait for; the error that led here tells of it.
+    """
+    cuda = require("pycuda.driver", _WHY)
+    with suppress(cuda.Error):
+        stream.synchronize()
 
 
 class DeviceBuffer:

@@ -7,6 +7,7 @@ device or version is refused by name, with the command that builds it anew from 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,9 @@ from gaitedge.config import HEIGHT, WIDTH, GaitPartConfig
 from gaitedge.engines import check_batch
 from gaitedge.engines.cuda_memory import gpu
 from gaitedge.engines.tensorrt_contexts import contexts
-from gaitedge.engines.tensorrt_slots import INPUT, OUTPUT, Plan, Slots, complaint
+from gaitedge.engines.tensorrt_plan import INPUT, OUTPUT, Plan, complaint
+from gaitedge.engines.tensorrt_slots import Slots
+from gaitedge.engines.timing import CallTimes, LayerTimes
 from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.machine.tensorrt import (
     load_plugins,
@@ -110,9 +113,22 @@ class TensorRTEngine:
         the plan's profile, MachineError where the GPU fails or its memory does not suffice. Calls from
         several threads run at the same time, up to `in_flight`.
         """
-        batch = check_batch(silhouettes)
-        self._check_limits(*batch.shape[:2])
-        return self._slots.embed(batch)
+        return self._slots.embed(self._check(silhouettes))
+
+    def embed_timed(self, silhouettes: NDArray[np.uint8]) -> tuple[NDArray[np.float32], CallTimes]:
+        """As embed, and what the call's pieces took: the copies by themselves, the network by a CUDA graph of
+        its own where the shape came before. Raises as embed does."""
+        return self._slots.embed_timed(self._check(silhouettes))
+
+    def layer_times(self, calls: Sequence[NDArray[np.uint8]]) -> LayerTimes:
+        """Run calls with TensorRT's profiler and sum each layer's time up over them, in the engine's order.
+
+        Without CUDA graphs, in an execution context that is made for this; the first call of a shape runs
+        once more before. Raises as embed does, InputError where there are no calls.
+        """
+        if not calls:
+            raise InputError("the time of layers needs 1 call or more, not 0")
+        return self._slots.layer_times([self._check(silhouettes) for silhouettes in calls])
 
     def close(self) -> None:
         """Wait for calls in flight and give everything back; ValueError where it is used again."""
@@ -125,6 +141,12 @@ class TensorRTEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What fits the plan; raises as embed does."""
+        whole = check_batch(silhouettes)
+        self._check_limits(*whole.shape[:2])
+        return whole
 
     def _check_limits(self, batch: int, frames: int) -> None:
         pairs = ((self._batch, batch), (self._frames, frames))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import overload
@@ -64,7 +65,8 @@ def evaluate(
     report = (lambda done, total: progress(done, total, "embedding")) if progress else None
     loaded = load(open_model(model), engine, precision=precision)
     embeddings = embed_all(loaded, silhouettes, progress=report)
-    return evaluate_embeddings(embeddings, walks, rules.name, progress)
+    result = evaluate_embeddings(embeddings, walks, rules.name, progress)
+    return dataclasses.replace(result, engine=loaded.description)
 
 
 def evaluate_embeddings(

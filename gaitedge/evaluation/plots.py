@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from gaitedge.destinations import check_destination
 from gaitedge.errors import require
 from gaitedge.evaluation.protocols import PROTOCOLS
-from gaitedge.evaluation.reports import check_destination
 from gaitedge.evaluation.results import Evaluation, Histogram, Verification
 from gaitedge.files import atomic_write
 

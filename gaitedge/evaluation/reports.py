@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaitedge.errors import InputError
 from gaitedge.evaluation.protocols import OU_MVLP, PROTOCOLS, Protocol
 from gaitedge.evaluation.published import MISPRINT, PUBLISHED, WITH_GALLERY, Published
 from gaitedge.evaluation.results import Evaluation
-from gaitedge.files import atomic_write, naming, unfinished
+from gaitedge.files import atomic_write
 
-__all__ = ["Table", "check_destination", "counts", "markdown", "percent", "save_markdown", "tables"]
+__all__ = ["Table", "counts", "markdown", "paper", "percent", "save_markdown", "tables"]
 
 SHOWN_RANKS = (1, 5, 10, 20)
 OURS, OURS_WITH_GALLERY = "this model", "this model, probes with gallery"
@@ -48,11 +47,11 @@ def _by_probe_set(result: Evaluation, protocol: Protocol) -> Table:
         if known != every:
             shares = map(percent, known.by_view.values())
             rows.append([name, OURS_WITH_GALLERY, known.probes, *shares, percent(known.mean)])
-        for paper in _paper(result, protocol):
-            if paper.probe_set == name:
-                label = _label(paper.method, protocol)
-                rows.append([name, label, None, *map(_tenth, paper.by_view), _tenth(paper.mean)])
-    notes = [MISPRINT] if _paper(result, protocol) else []
+        for row in paper(result):
+            if row.probe_set == name:
+                label = _label(row.method, protocol)
+                rows.append([name, label, None, *map(_tenth, row.by_view), _tenth(row.mean)])
+    notes = [MISPRINT] if paper(result) else []
     columns = ["probe", "rank-1 of", "probes", *map(_degrees, result.views), "mean"]
     return Table(_title(protocol), columns, rows, notes)
 
@@ -60,18 +59,18 @@ def _by_probe_set(result: Evaluation, protocol: Protocol) -> Table:
 def _by_probe_view(result: Evaluation, protocol: Protocol) -> Table:
     """Tab. 4: a row is a probe view, a column a method."""
     (figures,) = result.probe_sets.values()
-    every, known, papers = figures.all_probes, figures.with_gallery, _paper(result, protocol)
-    columns = ["probe", OURS, OURS_WITH_GALLERY, *(_label(paper.method, protocol) for paper in papers)]
+    every, known, papers = figures.all_probes, figures.with_gallery, paper(result)
+    columns = ["probe", OURS, OURS_WITH_GALLERY, *(_label(each.method, protocol) for each in papers)]
     rows: list[list[object]] = [
         [
             _degrees(view),
             percent(every.by_view[view]),
             percent(known.by_view[view]),
-            *(_tenth(paper.by_view[number]) for paper in papers),
+            *(_tenth(each.by_view[number]) for each in papers),
         ]
         for number, view in enumerate(result.views)
     ]
-    means = [_tenth(paper.mean) for paper in papers]
+    means = [_tenth(each.mean) for each in papers]
     rows.append(["mean", percent(every.mean), percent(known.mean), *means])
     with_and_without = (
         f"{every.probes} probes, {known.probes} of them with a sequence of their subject in the gallery of "
@@ -105,6 +104,7 @@ def save_markdown(result: Evaluation, path: Path, heading: str) -> None:
     protocol = PROTOCOLS[result.protocol]
     lines = [f"# {heading}", ""]
     lines += [f"{protocol.title}'s protocol: {counts(result)}.", ""]
+    lines += [f"Engine: {result.engine}.", ""] if result.engine else []
     for each in tables(result):
         lines += [f"## {each.title}", "", *markdown(each.columns, each.rows)]
         lines += ["", *(part for note in each.notes for part in (note, ""))]
@@ -116,23 +116,6 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[s
     """The lines of a Markdown table; None is a figure that there is not."""
     lines = [columns, ["---"] * len(columns), *rows]
     return [_line(["–" if cell is None else cell for cell in line]) for line in lines]
-
-
-def check_destination(path: Path, suffix: str) -> Path:
-    """Raise InputError unless `path` can be a report, whose name must end with `suffix`.
-
-    Raises OSError where no file of that name can be made: the name is too long, the disk read-only.
-    """
-    path = Path(path)
-    if path.suffix.lower() != suffix:
-        raise InputError(f"{path} is not named as a {suffix} file; name it {path.stem or 'report'}{suffix}")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the file to write, as in {path / f'report{suffix}'}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    with unfinished(path) as part, naming(path, part):
-        part.open("xb").close()
-    return path
 
 
 def counts(result: Evaluation) -> str:
@@ -148,7 +131,9 @@ def percent(share: float | None, digits: int = 1) -> str | None:
     return None if share is None else f"{100 * share:.{digits}f}"
 
 
-def _paper(result: Evaluation, protocol: Protocol) -> tuple[Published, ...]:
+def paper(result: Evaluation) -> tuple[Published, ...]:
+    """The paper's figures by the same protocol, in %; none where the views are not those of its data set."""
+    protocol = PROTOCOLS[result.protocol]
     return PUBLISHED[protocol.name] if result.views == protocol.views else ()
 
 

@@ -92,3 +92,5 @@ class Evaluation:
     """Sequences."""
     probe_sets: dict[str, ProbeSet]
     """"NM", "BG" and "CL" by CASIA-B's protocol, "NM" alone by OU-MVLP's."""
+    engine: str | None = None
+    """What made the embeddings: runtime, device and precision. None where they came from elsewhere."""

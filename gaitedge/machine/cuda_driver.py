@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["CudaDevice", "CudaDriver", "free_memory", "probe_driver"]
+__all__ = ["CudaDevice", "CudaDriver", "first_bus_id", "free_memory", "probe_driver"]
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -79,6 +79,14 @@ def free_memory(command: Sequence[str] = (*COMMAND, "free"), timeout: float = TI
     outcome = run_apart(command, timeout)
     text = outcome.output.strip()
     return int(text) if outcome.problem is None and text.isdecimal() else None
+
+
+def first_bus_id(command: Sequence[str] = (*COMMAND, "bus"), timeout: float = TIMEOUT) -> str | None:
+    """Where on the PCI bus the first device is, as in "0000:01:00.0"; None where the driver does not say."""
+    from gaitedge.machine.isolation import run_apart
+
+    outcome = run_apart(command, timeout)
+    return outcome.output.strip() or None if outcome.problem is None else None
 
 
 def _ask(library: str = _LIBRARY) -> CudaDriver:
@@ -145,6 +153,18 @@ def _ask_free(library: str = _LIBRARY) -> int | None:
     return None if code else free.value
 
 
+def _ask_bus_id(library: str = _LIBRARY) -> str:
+    """Ask for the first device's place in this process; needs no context."""
+    cuda = ctypes.CDLL(library)
+    device, place = ctypes.c_int(), ctypes.create_string_buffer(32)
+    code = (
+        cuda.cuInit(0)
+        or cuda.cuDeviceGet(ctypes.byref(device), 0)
+        or cuda.cuDeviceGetPCIBusId(place, len(place), device)
+    )
+    return "" if code else place.value.decode(errors="replace")
+
+
 def _error(cuda: ctypes.CDLL, code: int) -> str:
     text = ctypes.c_char_p()
     if cuda.cuGetErrorString(code, ctypes.byref(text)) == 0 and text.value:
@@ -155,5 +175,7 @@ def _error(cuda: ctypes.CDLL, code: int) -> str:
 if __name__ == "__main__":
     if sys.argv[1:] == ["free"]:
         sys.stdout.write(str(_ask_free()))
+    elif sys.argv[1:] == ["bus"]:
+        sys.stdout.write(_ask_bus_id())
     else:
         sys.stdout.write(json.dumps(dataclasses.asdict(_ask())))

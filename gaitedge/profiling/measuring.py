@@ -1,110 +1,216 @@
-"""How fast an engine is on this machine: latency and throughput over batch sizes and lengths."""
+"""What one engine takes for calls of one shape, in this process.
+
+A call's end-to-end time is the host's: from silhouettes to embeddings, both in its memory. Where an engine
+tells what a call's time went into, every eighth call of a stream is made that way, and is in none of the
+end-to-end figures and in no throughput, for on a GPU it is another way to make it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gaitedge.engines import Engine
-from gaitedge.engines.inputs import draw_silhouettes
+from gaitedge.engines import Embedder
+from gaitedge.engines.timing import CallTimes, TimedEmbedder
 from gaitedge.errors import InputError
-from gaitedge.profiling.figures import percentile
+from gaitedge.profiling.document import Figures
+from gaitedge.profiling.figures import Distribution, summarize
 
-__all__ = ["Measurement", "bench"]
+__all__ = [
+    "MINIMUM_RUNS",
+    "TIMED_EVERY",
+    "Measurement",
+    "TimedCall",
+    "figures",
+    "measure",
+    "run",
+    "warm_up",
+]
 
-_INPUTS = 4  # different ones for each shape, taken in turn
+MINIMUM_RUNS = 3
+"""Plain calls of each stream, whatever time they take."""
+TIMED_EVERY = 8
+
+Inputs = Sequence[NDArray[np.uint8]]
+Clock = Callable[[], int]
+"""Nanoseconds."""
+
+
+@dataclass(frozen=True)
+class TimedCall:
+    """A call of which the engine told what its time went into."""
+
+    end_to_end_ms: float
+    times: CallTimes
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Latency of one shape: milliseconds from silhouettes to embeddings, both in the host's memory."""
+    """What a clock said of calls of one shape."""
 
-    batch: int
-    frames: int
-    runs: int
-    min_ms: float
-    mean_ms: float
-    median_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float
-    max_ms: float
     first_run_ms: float
-    """The first run at this shape, which allocates; in none of the other figures."""
-    sequences_per_second: float
-    """From the mean, one call after the other."""
-    frames_per_second: float
+    """The first call at this shape, which allocates; in none of the others."""
+    warmup_runs: int
+    """Calls between that one and the measured ones, of all streams."""
+    calls_per_second: float
+    """Of all streams together."""
+    end_to_end_ms: list[float]
+    """Of each plain call; in their order, stream after stream."""
+    timed: list[TimedCall]
 
 
-def bench(
-    engine: Engine,
-    batches: Sequence[int] = (1,),
-    frames: Sequence[int] = (30,),
-    warmup_s: float = 0.2,
+@dataclass(frozen=True)
+class _Stream:
+    """The calls of one thread."""
+
+    times_ns: list[int]
+    timed: list[TimedCall]
+    wall_ns: int
+    """From its first call to the end of its last, without the timed ones."""
+
+
+def measure(
+    engines: Sequence[Embedder],
+    inputs: Inputs,
     seconds: float = 1.0,
-    minimum_runs: int = 10,
-    seed: int = 0,
-    progress: Callable[[Measurement], None] | None = None,
-) -> list[Measurement]:
-    """Measure an engine at every batch size with every length.
+    warmup_s: float = 0.2,
+    minimum_runs: int = MINIMUM_RUNS,
+    clock: Clock = time.perf_counter_ns,
+) -> Measurement:
+    """Measure calls of one shape: a first one, some to warm up, and then what counts.
 
-    Each shape warms up for `warmup_s` and then runs for `seconds`, at least `minimum_runs` times.
-    progress: called with each result. Raises InputError where a value is out of range.
+    engines: one for each stream, which calls it from a thread of its own; an engine that takes several calls
+    at a time may stand there several times. inputs: silhouettes [batch, frames, 64, 44], which the calls
+    take in turn. seconds: to measure for, at least `minimum_runs` calls of each stream. Raises InputError
+    where a value is out of range, and what the engines raise.
     """
-    for name, values in (("batches", batches), ("frames", frames)):
-        if not values or min(values) < 1:
-            raise InputError(f"{name} must be one or more numbers from 1 up, not {list(values)}")
-    if warmup_s < 0 or seconds < 0 or minimum_runs < 1:
+    if not (warmup_s >= 0 and seconds >= 0 and minimum_runs >= 1 and engines and inputs):
         raise InputError(
-            f"a measurement needs no negative times and 1 run or more, "
+            "a measurement needs an engine, inputs, no negative times and 1 run or more, "
             f"not warmup_s={warmup_s}, seconds={seconds}, minimum_runs={minimum_runs}"
         )
-    rng = np.random.default_rng(seed)
-    results = []
-    for batch in batches:
-        for length in frames:
-            inputs = [draw_silhouettes(batch, length, rng) for _ in range(_INPUTS)]
-            first = _run(engine, inputs, 0.0, 1)[0]
-            _run(engine, inputs, warmup_s, 1)
-            results.append(_measurement(batch, length, first, _run(engine, inputs, seconds, minimum_runs)))
-            if progress is not None:
-                progress(results[-1])
-    return results
+    first_run_ms, warmup_runs = warm_up(engines, inputs, warmup_s, clock)
+    rate, times, timed = run(engines, inputs, seconds, minimum_runs, clock)
+    return Measurement(first_run_ms, warmup_runs, rate, times, timed)
 
 
-def _run(
-    engine: Engine, inputs: Sequence[NDArray[np.uint8]], seconds: float, minimum_runs: int
-) -> list[float]:
-    """Milliseconds of each run."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < minimum_runs or time.perf_counter() < end:
-        silhouettes = inputs[len(times) % len(inputs)]
-        start = time.perf_counter()
-        engine.embed(silhouettes)
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
+def warm_up(
+    engines: Sequence[Embedder], inputs: Inputs, seconds: float, clock: Clock = time.perf_counter_ns
+) -> tuple[float, int]:
+    """Make the first call, and more for so many seconds, at least one in each stream.
+
+    Returns the milliseconds of the first, and how many followed it.
+    """
+    before = clock()
+    engines[0].embed(inputs[0])
+    first_run_ms = (clock() - before) / 1e6
+    streams = _all_streams(engines, inputs, seconds, 1, clock)
+    return first_run_ms, sum(len(stream.times_ns) + len(stream.timed) for stream in streams)
 
 
-def _measurement(batch: int, frames: int, first: float, times: list[float]) -> Measurement:
-    times = sorted(times)
-    mean = sum(times) / len(times)
-    return Measurement(
-        batch=batch,
-        frames=frames,
-        runs=len(times),
-        min_ms=times[0],
-        mean_ms=mean,
-        median_ms=float(np.median(times)),
-        p90_ms=percentile(times, 90),
-        p95_ms=percentile(times, 95),
-        p99_ms=percentile(times, 99),
-        max_ms=times[-1],
-        first_run_ms=first,
-        sequences_per_second=batch * 1e3 / mean,
-        frames_per_second=batch * frames * 1e3 / mean,
+def run(
+    engines: Sequence[Embedder],
+    inputs: Inputs,
+    seconds: float,
+    minimum_runs: int = MINIMUM_RUNS,
+    clock: Clock = time.perf_counter_ns,
+) -> tuple[float, list[float], list[TimedCall]]:
+    """Calls a second of all streams together, milliseconds of each plain call, and the timed calls.
+
+    As measure, of engines that are warm.
+    """
+    streams = _all_streams(engines, inputs, seconds, minimum_runs, clock)
+    return (
+        sum(len(stream.times_ns) / max(stream.wall_ns, 1) for stream in streams) * 1e9,
+        [time_ns / 1e6 for stream in streams for time_ns in stream.times_ns],
+        [call for stream in streams for call in stream.timed],
     )
+
+
+def figures(end_to_end_ms: Sequence[float], timed: Sequence[TimedCall]) -> Figures:
+    """Sum up the times of calls. Raises InputError where there is none."""
+    return Figures(
+        end_to_end=summarize(end_to_end_ms),
+        host_to_device=_known(call.times.host_to_device for call in timed),
+        compute=_known(call.times.compute for call in timed),
+        device_to_host=_known(call.times.device_to_host for call in timed),
+        enqueue=_known(call.times.enqueue for call in timed),
+        host=_known(map(_host, timed)),
+    )
+
+
+def _host(call: TimedCall) -> float | None:
+    """What is left of a call without its copies and the network."""
+    times = call.times
+    if times.compute is None:
+        return None
+    return call.end_to_end_ms - times.compute - (times.host_to_device or 0) - (times.device_to_host or 0)
+
+
+def _known(values: Iterator[float | None]) -> Distribution | None:
+    known = [value for value in values if value is not None]
+    return summarize(known) if known else None
+
+
+def _all_streams(
+    engines: Sequence[Embedder], inputs: Inputs, seconds: float, minimum_runs: int, clock: Clock
+) -> list[_Stream]:
+    with _no_collection():
+        if len(engines) == 1:
+            return [_stream(engines[0], inputs, 0, seconds, minimum_runs, clock)]
+        start = threading.Barrier(len(engines))
+
+        def stream(number: int) -> _Stream:
+            start.wait()
+            return _stream(engines[number], inputs, number, seconds, minimum_runs, clock)
+
+        with ThreadPoolExecutor(len(engines)) as pool:
+            return list(pool.map(stream, range(len(engines))))
+
+
+def _stream(
+    engine: Embedder, inputs: Inputs, first: int, seconds: float, minimum_runs: int, clock: Clock
+) -> _Stream:
+    """Call an engine again and again. benchmarks/profiler.py shows what this costs beside bare calls."""
+    embed, count, times, timed = engine.embed, len(inputs), list[int](), list[TimedCall]()
+    embed_timed = engine.embed_timed if isinstance(engine, TimedEmbedder) else None
+    calls = timed_ns = 0
+    begin = now = clock()
+    end = begin + int(seconds * 1e9)
+    while now < end or len(times) < minimum_runs:
+        if embed_timed is not None and calls % TIMED_EVERY == 0:
+            silhouettes = inputs[(first + len(timed)) % count]
+            before = clock()
+            _, parts = embed_timed(silhouettes)
+            now = clock()
+            timed.append(TimedCall((now - before) / 1e6, parts))
+            timed_ns += now - before
+        else:
+            silhouettes = inputs[(first + len(times)) % count]
+            before = clock()
+            embed(silhouettes)
+            now = clock()
+            times.append(now - before)
+        calls += 1
+    return _Stream(times, timed, now - begin - timed_ns)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's collector would stop a call now and then for what others left behind."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,9 @@ from gaitedge.data.splits import choose_subjects
 from gaitedge.errors import InputError
 from gaitedge.evaluation.reports import markdown
 from gaitedge.files import atomic_write
+from gaitedge.training.checkpoints import newest
 from gaitedge.training.presets import Order, Recipe
+from gaitedge.training.runs import CHECKPOINTS
 from gaitedge.weights import fingerprint, load_weights
 
 if TYPE_CHECKING:
@@ -125,7 +127,8 @@ def ablate(
     recipe, config, subjects: of the baseline, as gaitedge.training.loop.train takes them; the paper's
     p are for three blocks. options: how to train; `evaluate_on` says on whom the rows are judged.
     report: called with a row's name and the figures of its training.
-    Raises what `train` raises, and InputError where the network cannot have the group's settings.
+    Raises what `train` raises, and InputError where the network cannot have the group's settings or a row
+    was trained for more iterations before.
     """
     from gaitedge.model import GaitPart
     from gaitedge.training.distributed import team
@@ -137,6 +140,7 @@ def ablate(
         raise InputError(f"group A sets p of three blocks; this network has {len(config.channels)}")
     if out.is_dir() and not (out / "trainings").is_dir() and any(out.iterdir()):
         raise InputError(f"{out} is not empty and holds no ablation: choose another folder")
+    _check_iterations(out, GROUPS[group], recipe)
     numbers = to_judge(store, options.evaluate_on)
     tested = sorted({store.sequences[number].subject for number in numbers})
     known = len(choose_subjects(subjects, {sequence.subject for sequence in store.sequences}) & {*tested})
@@ -194,6 +198,18 @@ def on_whom(rows: list[AblationRow]) -> str:
     known = rows[0].trained_on_too
     known_too = f"; {known} of them were trained on too" if known else ", none of them trained on"
     return f"{rows[0].tested} subjects tested{known_too}"
+
+
+def _check_iterations(out: Path, rows: Iterable[Row], recipe: Recipe) -> None:
+    """Raise InputError where a row was trained for more iterations than the table is to say."""
+    for row in rows:
+        run = out / "trainings" / row.training
+        checkpoint = newest(run / CHECKPOINTS)
+        if checkpoint and int(checkpoint.stem) > recipe.iterations:
+            raise InputError(
+                f"{run} has {int(checkpoint.stem)} iterations already, and rows are compared after equally "
+                f"many: give --iterations {int(checkpoint.stem)} or more, or another folder"
+            )
 
 
 def _markdown(rows: list[AblationRow]) -> str:

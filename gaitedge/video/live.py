@@ -55,7 +55,8 @@ class LiveVideo:
     waited for. open_timeout, read_timeout: seconds without an answer and without a frame after which a
     source counts as lost; a reader that hangs in a driver for longer is left behind.
     opener, clock, sleep, chance: open_video, seconds that never go back, a wait that stop() should cut
-    short, a draw from 0 to 1.
+    short, a draw from 0 to 1. reading: called by the thread that reads, with what gives the next frame, in
+    its place: for whoever wants to time that.
 
     Frame.index counts all frames read, those dropped and those of earlier connections too. Frame.time
     never goes back; of a live or paced source it is the clock's when the frame came. After a reconnect
@@ -78,6 +79,7 @@ class LiveVideo:
         first_delay: float = 0.5,
         most_delay: float = 30.0,
         opener: Callable[[], Video] | None = None,
+        reading: Callable[[Callable[[], Frame | None]], Frame | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         chance: Callable[[], float] = random.random,
@@ -94,6 +96,7 @@ class LiveVideo:
         )
         self._limits = (open_timeout + _GRACE_S, read_timeout + _GRACE_S)
         self._delays = (first_delay, most_delay)
+        self._reading = reading or (lambda read: read())
         self._paced, self._loop, self._must_open = paced, loop, must_open
         self._clock, self._chance = clock, chance
         self._stopped = False
@@ -292,7 +295,7 @@ class LiveVideo:
             start, shown_at = self._clock(), 0.0
             while not self._stopped:
                 self._expect_back(generation, self._limits[1])
-                frame = next(video, None)
+                frame = self._reading(lambda: next(video, None))
                 self._expect_back(generation, None)
                 if frame is None:
                     return self._ended(video, generation)

@@ -5,14 +5,15 @@ Nothing is kept of what was said: a camera may run for days.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.config import HEIGHT
-from gaitedge.data.silhouettes import Dropped, align
+from gaitedge.data.silhouettes import Dropped
+from gaitedge.data.silhouettes import align as align_silhouette
 from gaitedge.errors import require
 from gaitedge.video.blobs import Blob, Box, find_blobs
 from gaitedge.video.capture import Frame
@@ -84,32 +85,6 @@ class TrackEnded:
 Event = WalkSilhouette | Rejected | TrackEnded
 
 
-def walks(
-    frames: Iterable[Frame], segmenter: Segmenter, settings: WalkSettings | None = None
-) -> Iterator[Event]:
-    """Follow everyone through the frames of a video or a camera, and say what becomes of each.
-
-    Events come in the order of the frames; at the end of the frames all tracks end. The caller decides what
-    to do with the silhouettes of a track that turns out to be no walk. Raises what the segmenter raises.
-    """
-    settings = settings or WalkSettings()
-    tracker, alive = Tracker(settings.tracker), dict[int, _Life]()
-    for frame in frames:
-        height, width = frame.image.shape[:2]
-        blobs = find_blobs(segmenter.segment(frame.image), least=settings.least_blob)
-        seen = tracker.update(blobs, frame.time)
-        for track in tracker.ended:
-            yield alive.pop(track).ended(track)
-        for track in tracker.active:
-            alive.setdefault(track, _Life(TrackQuality(settings.quality), frame.time, frame.time))
-        for track, blob in tracker.merged.items():
-            yield alive[track].reject(track, frame, blob, "merged")
-        for track, blob in seen:
-            yield alive[track].judge(track, frame, blob, width, height)
-    for track in list(alive):
-        yield alive.pop(track).ended(track)
-
-
 def align_blob(blob: Blob) -> NDArray[np.uint8]:
     """A blob as an aligned silhouette, [64, 44] uint8. Raises Dropped as align does.
 
@@ -122,7 +97,37 @@ def align_blob(blob: Blob) -> NDArray[np.uint8]:
         size = (max(1, round(mask.shape[1] * _ROWS / mask.shape[0])), _ROWS)
         mask = (cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 127).view(np.uint8) * np.uint8(255)
     side = max(4, mask.shape[0] // 8)  # nobody is off centre, and no edge is replicated
-    return align(np.pad(mask, ((0, 0), (side, side))))
+    return align_silhouette(np.pad(mask, ((0, 0), (side, side))))
+
+
+def walks(
+    frames: Iterable[Frame],
+    segmenter: Segmenter,
+    settings: WalkSettings | None = None,
+    align: Callable[[Blob], NDArray[np.uint8]] = align_blob,
+) -> Iterator[Event]:
+    """Follow everyone through the frames of a video or a camera, and say what becomes of each.
+
+    Events come in the order of the frames; at the end of the frames all tracks end. The caller decides what
+    to do with the silhouettes of a track that turns out to be no walk. align: another align_blob, such as one
+    that is timed. Raises what the segmenter raises.
+    """
+    settings = settings or WalkSettings()
+    tracker, alive = Tracker(settings.tracker), dict[int, _Life]()
+    for frame in frames:
+        height, width = frame.image.shape[:2]
+        blobs = find_blobs(segmenter.segment(frame.image), least=settings.least_blob)
+        seen = tracker.update(blobs, frame.time)
+        for track in tracker.ended:
+            yield alive.pop(track).ended(track)
+        for track in tracker.active:
+            alive.setdefault(track, _Life(TrackQuality(settings.quality), align, frame.time, frame.time))
+        for track, blob in tracker.merged.items():
+            yield alive[track].reject(track, frame, blob, "merged")
+        for track, blob in seen:
+            yield alive[track].judge(track, frame, blob, width, height)
+    for track in list(alive):
+        yield alive.pop(track).ended(track)
 
 
 @dataclass
@@ -130,6 +135,7 @@ class _Life:
     """What is kept of a track while it lives."""
 
     quality: TrackQuality
+    align: Callable[[Blob], NDArray[np.uint8]]
     begin: float
     end: float
 
@@ -139,7 +145,7 @@ class _Life:
         if fault is not None:
             return Rejected(track, frame.index, frame.time, blob.box, fault)
         try:
-            silhouette = align_blob(blob)
+            silhouette = self.align(blob)
         except Dropped:
             self.quality.reject("unusable", usable=True)
             return Rejected(track, frame.index, frame.time, blob.box, "unusable")

@@ -6,29 +6,40 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Literal, Protocol
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaitedge.errors import GaitEdgeError, MachineError, one_line
-from gaitedge.people.identification import Identification
 from gaitedge.streaming.decision import Decider, Decision, DecisionSettings
 from gaitedge.streaming.scheduler import Scheduler
 from gaitedge.streaming.stream import Gaps, Network, Stream
-from gaitedge.video.blobs import Box
+from gaitedge.video.blobs import Blob, Box
 from gaitedge.video.capture import Frame
 from gaitedge.video.live import LiveStatistics
 from gaitedge.video.segmentation import Segmenter
-from gaitedge.video.walks import Event, Rejected, TrackEnded, WalkSettings, WalkSilhouette, walks
+from gaitedge.video.walks import (
+    Event,
+    Rejected,
+    TrackEnded,
+    WalkSettings,
+    WalkSilhouette,
+    align_blob,
+    walks,
+)
 from gaitedge.watching.annotation import AnnotatedVideo, Mark
+from gaitedge.watching.parts import People, Source
 from gaitedge.watching.reports import Notice, PersonReport, Report, Status
+from gaitedge.watching.tracing import StageName, Trace, TracedSegmenter
 
-__all__ = ["People", "Source", "WatchSettings", "Watcher"]
+__all__ = ["WatchSettings", "Watcher"]
 
 _WAIT_S = 0.1  # for a frame, before it is asked whether to stop
 _STATUS_S = 1.0
 _USUAL_FPS = 25.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -46,27 +57,6 @@ class WatchSettings:
     """Failures of the engine in a row after which it is given up."""
 
 
-class Source(Protocol):
-    """What is needed of a LiveVideo."""
-
-    fps: float | None
-
-    @property
-    def statistics(self) -> LiveStatistics: ...
-    @property
-    def ended(self) -> bool: ...
-    def get(self, timeout: float = 0.0) -> Frame | None: ...
-
-
-class People(Protocol):
-    """What is needed of Enrolled."""
-
-    @property
-    def threshold(self) -> float | None: ...
-    def identify(self, probe: NDArray[np.float32]) -> Identification | None: ...
-    def news(self) -> list[tuple[str, str]]: ...
-
-
 @dataclass(eq=False)
 class _Person:
     """What is kept of somebody while he or she is followed."""
@@ -82,8 +72,8 @@ class _Person:
 class Watcher:
     """The loop over one source. For one run, in one thread.
 
-    report, annotated, progress: as gaitedge.watching.watch.watch takes them. clock: seconds that never go
-    back; now: the wall clock.
+    report, annotated, progress, trace: as gaitedge.watching.watch.watch takes them. clock: seconds that
+    never go back; now: the wall clock.
     """
 
     def __init__(
@@ -97,11 +87,13 @@ class Watcher:
         progress: Callable[[Status], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        trace: Trace | None = None,
     ) -> None:
         self.settings = settings or WatchSettings()
-        self._network, self._enrolled, self._segmenter = network, enrolled, segmenter
+        self._network, self._enrolled = network, enrolled
+        self._segmenter = segmenter if trace is None else TracedSegmenter(segmenter, trace)
         self._report, self._annotated, self._progress = report, annotated, progress
-        self._clock, self._now = clock, now
+        self._clock, self._now, self._trace = clock, now, trace
         self._scheduler = Scheduler(network, latency=self.settings.latency, clock=clock)
         self._people: dict[int, _Person] = {}
         self._due: list[tuple[int, _Person]] = []
@@ -131,9 +123,8 @@ class Watcher:
             while not self._over:
                 # Whoever is followed is followed from here to the next break: another tracker, new numbers.
                 self._base = self._highest
-                for event in walks(
-                    self._frames_of(video, seconds, stop), self._segmenter, self.settings.walks
-                ):
+                frames = self._frames_of(video, seconds, stop)
+                for event in walks(frames, self._segmenter, self.settings.walks, self._align):
                     self._take(event, 1 / (video.fps or _USUAL_FPS))
         except GaitEdgeError:
             for track in list(self._people):
@@ -176,7 +167,7 @@ class Watcher:
             before = video.statistics
             due = self._scheduler.due_in
             try:
-                frame = video.get(_WAIT_S if due is None else min(due, _WAIT_S))
+                frame = self._await(video, _WAIT_S if due is None else min(due, _WAIT_S))
             except GaitEdgeError as error:
                 self._over, self._error = True, error
                 return None
@@ -200,6 +191,17 @@ class Watcher:
             if now - self._came > self.settings.walks.tracker.coast and self._people:
                 return None  # nobody is where he or she was
             self._finish(video)
+
+    def _await(self, video: Source, seconds: float) -> Frame | None:
+        if self._trace is None:
+            return video.get(seconds)
+        return self._trace.wait(lambda: video.get(seconds), lambda frame: frame.index if frame else None)
+
+    def _step(self, stage: StageName, function: Callable[[], Result]) -> Result:
+        return function() if self._trace is None else self._trace.call(stage, function)
+
+    def _align(self, blob: Blob) -> NDArray[np.uint8]:
+        return self._step("align", lambda: align_blob(blob))
 
     def _found(self, statistics: LiveStatistics) -> None:
         """Say so where a source came back, and where it was away between two looks."""
@@ -252,7 +254,8 @@ class Watcher:
         frame, self._frame = self._frame, None
         if frame is not None and self._annotated is not None:
             marks = [_mark(track, person) for track, person in self._people.items() if person.box]
-            self._annotated.write(frame, marks, video.fps or _USUAL_FPS)
+            write, fps = self._annotated.write, video.fps or _USUAL_FPS
+            self._step("annotate", lambda: write(frame, marks, fps))
         for person in self._people.values():
             person.box = None if frame is not None else person.box
         if self._progress is not None and self._clock() - self._counted_at >= _STATUS_S:
@@ -262,7 +265,8 @@ class Watcher:
         """Identify somebody by all silhouettes so far; None where that cannot be."""
         if not person.stream.frames:
             return None
-        found = self._enrolled.identify(person.stream.embedding())
+        probe = self._step("embed", person.stream.embedding)
+        found = self._step("match", lambda: self._enrolled.identify(probe))
         if found is not None:
             person.decision = person.decider.look(found, person.stream.frames)
         return person.decision
@@ -285,7 +289,7 @@ class Watcher:
     def _compute(self, step: Callable[[], list[Stream]]) -> None:
         """Let the engine work. Where it fails, that batch is lost, and the next one may do better."""
         try:
-            if step():
+            if self._step("embed", step):
                 self._failures = 0
         except (GaitEdgeError, RuntimeError, MemoryError) as error:
             self._failures += 1

@@ -22,6 +22,7 @@ from gaitedge.watching.annotation import AnnotatedVideo
 from gaitedge.watching.enrolled import Enrolled
 from gaitedge.watching.loop import Watcher, WatchSettings
 from gaitedge.watching.reports import Report, Status
+from gaitedge.watching.tracing import Trace
 
 __all__ = ["watch"]
 
@@ -46,6 +47,7 @@ def watch(
     settings: WatchSettings | None = None,
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[Status], None] | None = None,
+    trace: Trace | None = None,
 ) -> Status:
     """Say who walks before a camera, until the source ends, `seconds` are over or `stop` says so.
 
@@ -53,7 +55,8 @@ def watch(
     every PersonReport and Notice as it comes. segmenter: "background", of which a file's first two minutes
     are learnt before, or MODEL.onnx. annotated: a video to write what was seen into. threshold: instead of
     the gallery's; engine, threads: as Network.load takes them; key: of an encrypted gallery. stop: asked
-    at every frame and ten times a second. progress: called about once a second.
+    at every frame and ten times a second. progress: called about once a second. trace: where the times of all
+    steps are noted.
 
     At the end every track ends, with its last decision. Returns the counts. Raises GalleryError where the
     gallery is missing, empty or another model's, VideoError where the source gives no video or a file
@@ -72,8 +75,9 @@ def watch(
         if isinstance(chosen, BackgroundSegmenter) and target.kind == "file":
             _prime(chosen, source, stop)
         network = Network.load(opened, engine, threads)
-        watcher = Watcher(network, enrolled, chosen, report, settings, picture, progress)
-        video = stack.enter_context(LiveVideo(source, paced=paced, loop=loop))
+        watcher = Watcher(network, enrolled, chosen, report, settings, picture, progress, trace=trace)
+        reading = None if trace is None else trace.decode
+        video = stack.enter_context(LiveVideo(source, paced=paced, loop=loop, reading=reading))
         return watcher.run(video, seconds, stop)
 
 

@@ -12,13 +12,16 @@ from PIL import Image
 from processes import linux
 
 from gaitedge.data.store import Store, StoreWriter
+from gaitedge.evaluation.protocols import CASIA_B
 
 
 def test_the_tables(bundle: Path, store: Path) -> None:
     out = succeed("eval", bundle, store).stdout
     lines = out.splitlines()
     assert lines[0] == "small.gait on store: 2 subjects, 4 gallery sequences, 4 probes, 2 views"
-    assert "Rank-1 in %, CASIA-B's protocol" in lines[1]
+    assert lines[1].startswith("engine: OpenVINO ")  # by whom it was judged is half of the result
+    assert ", fp32, " in lines[1]
+    assert "Rank-1 in %, CASIA-B's protocol" in lines[2]
     assert "72°" in out
     assert "EER" in out
     assert "in the paper" not in out  # whose figures are of 11 views
@@ -33,8 +36,11 @@ def test_every_output_at_once(weights: Path, store: Path, tmp_path: Path) -> Non
     assert figures["all_probes"]["probes"] == 4
     assert figures["verification"]["genuine"] == 4
     assert found["probe_sets"]["CL"]["verification"] is None
+    assert found["engine"].startswith("ONNX Runtime ")
+    assert found["paper"] == []  # whose figures are of 11 views
     text = (tmp_path / "out.md").read_text()
     assert text.startswith("# small.safetensors on store\n")
+    assert f"Engine: {found['engine']}.\n" in text
     assert f"{100 * figures['all_probes']['mean']:.1f}" in text
     with Image.open(tmp_path / "out.png") as image:
         image.verify()
@@ -44,6 +50,32 @@ def test_views_with_blanks_between(bundle: Path, store: Path) -> None:
     assert (
         succeed("eval", bundle, store, "--views", "072, 090").stdout == succeed("eval", bundle, store).stdout
     )
+
+
+def test_the_papers_figures_stand_in_the_json_too(bundle: Path, store: Path, tmp_path: Path) -> None:
+    """Where the views are those of its data set; the same ones as in the table."""
+    walks = Store(store)
+    with StoreWriter(tmp_path / "views") as writer:
+        for condition in ("nm-01", "nm-05"):
+            for view in CASIA_B.views:
+                writer.append("001", condition, view, walks[walks.find("001/nm-01/072")])
+    found = succeed("eval", bundle, tmp_path / "views", "--json").json["paper"]
+    means = {(row["method"], row["probe_set"]): row["mean"] for row in found}
+    assert means["GaitPart", "NM"] == 96.2
+    assert means["GaitPart", "CL"] == 78.7
+    assert len(means) == 6
+    assert all(len(row["by_view"]) == 11 for row in found)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_engines_of_every_precision_are_judged_by_the_same_command(
+    precision: str, store: Path, tmp_path: Path
+) -> None:
+    box = tmp_path / "box.gait"
+    succeed("export", "walkers", box, "--precision", precision)
+    found = succeed("eval", box, store, "--json").json
+    assert f", {precision}, " in found["engine"]
+    assert found["probe_sets"]["NM"]["all_probes"]["mean"] == 1  # two walkers are told apart by either
 
 
 @pytest.fixture
@@ -60,7 +92,7 @@ def oumvlp(store: Path, tmp_path: Path) -> Path:
 def test_a_store_as_of_oumvlp(bundle: Path, oumvlp: Path) -> None:
     lines = succeed("eval", bundle, oumvlp).stdout.splitlines()
     assert lines[0] == "small.gait on oumvlp: 2 subjects, 2 gallery sequences, 4 probes, 2 views"
-    assert lines[1] == "Rank-1 in %, OU-MVLP's protocol, gallery 01, identical views excluded"
+    assert lines[2] == "Rank-1 in %, OU-MVLP's protocol, gallery 01, identical views excluded"
     assert ["mean", "50.0", "100.0"] in [line.split() for line in lines]
     second = lines.index("Identification by rank, and verification, in %; TAR at a FAR")
     assert lines[second - 1] == ""

@@ -207,7 +207,7 @@ from gaitedge.cli import main
 demo.KNOWN, demo.STRANGERS, demo.OTHERS = 2, 1, 2
 demo.GALLERY_VIEWS, demo.PROBE_VIEWS = ("054", "090"), ("072",)
 demo.THRESHOLD = {"nm-01": ("054", "072"), "bg-01": ("090",)}
-demo.bench = functools.partial(demo.bench, seconds=0.01, minimum_runs=1, warmup_s=0)
+demo.measure = functools.partial(demo.measure, seconds=0.01, minimum_runs=1, warmup_s=0)
 begin = demo.demo
 def marked(*arguments, **options):
     pathlib.Path(__file__).with_name("begun").touch()

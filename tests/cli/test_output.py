@@ -68,7 +68,8 @@ def test_progress_goes_to_the_terminal_and_json_to_stdout(weights: Path, many_pr
     shown = read_terminal(ours)
     done = finish(process)
     assert done.status == 0
-    assert set(done.json) == {"protocol", "views", "subjects", "gallery", "probes", "probe_sets"}
+    names = {"protocol", "views", "subjects", "gallery", "probes", "probe_sets", "engine", "paper"}
+    assert set(done.json) == names
     assert "embedding" in shown
 
 

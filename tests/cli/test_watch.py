@@ -70,6 +70,19 @@ def decisions(text: str) -> list[tuple[str, str | None, bool]]:
     ]
 
 
+def test_a_trace_of_the_watch_is_written_at_its_end(
+    walkers: Path, known: Path, film: Path, tmp_path: Path
+) -> None:
+    plain = succeed("watch", walkers, known, film)
+    done = succeed("watch", walkers, known, film, "--trace", tmp_path / "trace.json")
+    assert decisions(done.stdout) == decisions(plain.stdout)
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    stages = {event["name"] for event in events if event["ph"] == "X"}
+    assert stages == {"decode", "segment", "track", "align", "embed", "match", "wait"}
+    nowhere = tmp_path / "none" / "trace.json"
+    check_refusal(in_process("watch", walkers, known, film, "--trace", nowhere), "there is no folder")
+
+
 def test_who_is_enrolled_is_named(walkers: Path, known: Path, film: Path, tmp_path: Path) -> None:
     seen = tmp_path / "seen.mp4"
     done = succeed("watch", walkers, known, film, "--annotated", seen)

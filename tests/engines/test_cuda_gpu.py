@@ -96,6 +96,22 @@ def test_a_graph_gives_the_same_as_its_launches_one_by_one(exported: Export) -> 
             np.testing.assert_array_equal(one, found[0])
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_timed_calls_and_the_layers_of_a_call(exported: Export, precision: str) -> None:
+    walk = draw_silhouettes(8, 30, np.random.default_rng(4))
+    with open_engine(exported(precision), precision) as engine:
+        wanted = engine.embed(walk)
+        for _ in range(3):
+            embeddings, times = engine.embed_timed(walk)
+            np.testing.assert_array_equal(embeddings, wanted)
+            pieces = (times.host_to_device, times.compute, times.device_to_host, times.enqueue)
+            assert all(piece is not None and piece > 0 for piece in pieces)
+        layers = engine.layer_times([walk, walk]).layers
+        assert all(layer.ms > 0 for layer in layers)
+        assert [layer.name for layer in layers][-1] == "micro_motion"
+        np.testing.assert_array_equal(engine.embed(walk), wanted)
+
+
 def test_threads_get_their_own_embeddings(exported: Export) -> None:
     rng = np.random.default_rng(2)
     walks = [draw_silhouettes(1, frames, rng) for frames in (1, 7, 30, 64)]

@@ -63,7 +63,7 @@ def test_tensorrt_comes_first_where_it_can_run(box: KernelBox, monkeypatch: pyte
         {"cuda-fp16": target, "tensorrt-fp16": other},
     )
     monkeypatch.setattr(engines, "lacking", lambda: None)
-    monkeypatch.setattr(engines, "_tensorrt", lambda bundle, precision, why: f"tensorrt, {why}")
+    monkeypatch.setattr(engines, "_tensorrt", lambda bundle, precision, why, in_flight: f"tensorrt, {why}")
     assert load(both) == "tensorrt, the bundle has an engine for this GPU"
     monkeypatch.setattr(engines, "lacking", lambda: "TensorRT is not installed")
     with load(both) as engine:  # type: ignore[attr-defined]

@@ -186,11 +186,31 @@ def test_replayed_graphs_are_enqueued_runs(path: Path, monkeypatch: pytest.Monke
             pytest.skip(engine.description)
         replayed = [engine.embed(one) for one in walks]
         assert "no CUDA graphs" not in engine.description  # nor given up on the way
-    monkeypatch.setattr("gaitedge.engines.tensorrt_slots.find_driver", lambda: (None, "hidden by a test"))
+    monkeypatch.setattr("gaitedge.engines.tensorrt_plan.find_driver", lambda: (None, "hidden by a test"))
     with TensorRTEngine(*fp16(path), "without") as engine:
         assert "no CUDA graphs (hidden by a test)" in engine.description
         enqueued = [engine.embed(one) for one in walks]
     np.testing.assert_array_equal(replayed, enqueued)
+
+
+def test_timed_calls_give_what_plain_ones_give(engine: TensorRTEngine) -> None:
+    for _ in range(3):
+        for seed, shape in enumerate([(1, 30), (2, 9)]):
+            silhouettes = walk(*shape, seed)
+            embeddings, times = engine.embed_timed(silhouettes)
+            check_near(embeddings, engine.embed(silhouettes), "fp32")
+            pieces = (times.host_to_device, times.compute, times.device_to_host, times.enqueue)
+            assert all(piece is not None and piece > 0 for piece in pieces)
+
+
+def test_every_layer_of_the_engine_has_its_time(path: Path, engine: TensorRTEngine) -> None:
+    silhouettes = walk(1, 30)
+    before = engine.embed(silhouettes)
+    found = engine.layer_times([silhouettes, silhouettes]).layers
+    assert {layer.name for layer in found} & set(build_of(Bundle.open(path)).layers)
+    assert sum(layer.ms for layer in found) > 0
+    assert any(layer.nodes for layer in found)
+    check_near(engine.embed(silhouettes), before, "fp32")
 
 
 def test_shapes_may_change_with_every_call(engine: TensorRTEngine) -> None:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from gaits import draw
 
-from gaitedge.errors import InputError
 from gaitedge.evaluation import evaluate_embeddings
 from gaitedge.evaluation.protocols import CASIA_B, OU_MVLP, PROTOCOLS
 from gaitedge.evaluation.published import MISPRINT, PUBLISHED
-from gaitedge.evaluation.reports import check_destination, save_markdown, tables
+from gaitedge.evaluation.reports import save_markdown, tables
 from gaitedge.evaluation.results import Evaluation
 
 
@@ -115,17 +114,3 @@ def test_markdown(tmp_path: Path) -> None:
     assert "| 0° | 75.0 | 100.0 | 82.6 | 79.5 |" in rows
     assert {line.count("|") for line in rows[: len(first.rows) + 2]} == {len(first.columns) + 1}
     assert all(note in lines for note in first.notes)
-
-
-def test_where_a_report_cannot_go(tmp_path: Path) -> None:
-    assert check_destination(tmp_path / "out.MD", ".md") == tmp_path / "out.MD"
-    with pytest.raises(InputError, match=r"out\.txt is not named as a \.md file; name it out\.md"):
-        check_destination(tmp_path / "out.txt", ".md")
-    with pytest.raises(InputError, match="there is no folder"):
-        check_destination(tmp_path / "none" / "out.md", ".md")
-    with pytest.raises(OSError, match="File name too long"):  # with what is added while it is written
-        check_destination(tmp_path / f"{'x' * 240}.md", ".md")
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "folder.md").mkdir()
-    with pytest.raises(InputError, match=r"folder\.md is a folder"):
-        check_destination(tmp_path / "folder.md", ".md")

@@ -251,6 +251,7 @@ ALIVE = """
 import sys, types
 import tensorrt_bindings as trt
 sys.modules["tensorrt"] = trt
+from gaitedge.engines.tensorrt_profiler import Profiler
 from gaitedge.machine.tensorrt import log, version
 from gaitedge.machine.tensorrt_versions import dialect
 
@@ -266,6 +267,19 @@ if monitor is not None:
 print(version(trt), list(log().errors), list(log().warnings), here.network_flags(), seen)
 print([str(here.level(name)) for name in ("none", "ampere+", "same-compute-capability")])
 print(tuple(trt.Dims([1, 30, 64, 44])))
+
+class Context:
+    def report_to_profiler(self):
+        for _ in range(2):
+            self.profiler.report_layer_time("fconv1.conv", 0.5)
+        return True
+
+profiler, context = Profiler(), Context()
+profiler.attach(context)
+profiler.count(context)
+profiler.count(context)
+assert isinstance(context.profiler, trt.IProfiler)
+print([(layer.name, layer.ms) for layer in profiler.sums([])])
 """
 
 
@@ -277,7 +291,8 @@ def test_what_needs_no_gpu_runs_over_the_real_bindings(stubs: Stubs) -> None:
     assert said[0] == f"({major}, {minor}) ['one error'] ['one warning'] {flags or 0} {steps}"
     same = "HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY" if (major, minor) >= (10, 16) else "None"
     names = ["HardwareCompatibilityLevel.NONE", "HardwareCompatibilityLevel.AMPERE_PLUS", same]
-    assert said[1:] == [str(names), "(1, 30, 64, 44)"]
+    times = [("fconv1.conv", 1.0), ("fconv1.conv (2)", 1.0)]
+    assert said[1:] == [str(names), "(1, 30, 64, 44)", str(times)]
 
 
 def test_the_wheels_are_fetched_or_the_reason_is_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gaitedge.machine.cuda_driver import COMMAND, CudaDevice, CudaDriver, free_memory, probe_driver
+from gaitedge.machine.cuda_driver import (
+    COMMAND,
+    CudaDevice,
+    CudaDriver,
+    first_bus_id,
+    free_memory,
+    probe_driver,
+)
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
@@ -45,6 +52,10 @@ int cuMemGetInfo_v2(size_t *free, size_t *total) {
     *free = (size_t)5 << 30;
     *total = (size_t)9 << 30;
     return current ? 0 : 201;
+}
+int cuDeviceGetPCIBusId(char *place, int length, int device) {
+    strncpy(place, "0000:41:00.0", length);
+    return device == 10 ? 0 : 101;
 }
 int cuGetErrorString(int code, const char **text) {
     if (code != 999) return 1;
@@ -95,6 +106,17 @@ def test_free_memory_that_cannot_be_told(
 
 def test_no_driver_has_no_free_memory(tmp_path: Path) -> None:
     assert free_memory((*COMMAND[:2], str(tmp_path / "nothing.py"), "free")) is None
+
+
+def test_the_first_device_s_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, monkeypatch, "return 0")
+    assert first_bus_id() == "0000:41:00.0"
+
+
+@pytest.mark.parametrize("init", ["return 100", "abort(); return 0"])
+def test_no_place_without_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str) -> None:
+    build(tmp_path, monkeypatch, init)
+    assert first_bus_id() is None
 
 
 def test_a_driver_without_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

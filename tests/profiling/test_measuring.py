@@ -1,155 +1,131 @@
-"""Latencies are what a clock says, summed up by stated rules."""
+"""A call's times are what a clock says, apart from the first, the warm-up and those that tell more."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import time
+import gc
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from clocked_engines import FakeClock, FakeEngine, FakeTimedEngine
 from numpy.typing import NDArray
 
-from gaitedge.config import GaitPartConfig
-from gaitedge.engines.inputs import draw_silhouettes
+from gaitedge.engines.timing import CallTimes
 from gaitedge.errors import InputError
-from gaitedge.machine.environment import environment
-from gaitedge.profiling.figures import percentile
-from gaitedge.profiling.measuring import Measurement, bench
+from gaitedge.profiling.measuring import TIMED_EVERY, TimedCall, figures, measure
+
+INPUTS = [np.full((2, 3, 64, 44), number, np.uint8) for number in range(3)]
 
 
-class SleepyEngine:
-    """Sleeps a known time a frame, longer at the first call of a shape, and keeps what it was given."""
-
-    name, description, precision, fingerprint = "sleepy", "a clock", "fp32", "0" * 64
-    config = GaitPartConfig()
-
-    def __init__(self, milliseconds_a_frame: float) -> None:
-        self.pause = milliseconds_a_frame / 1e3
-        self.seen: dict[tuple[int, ...], list[NDArray[np.uint8]]] = {}
-
-    def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        calls = self.seen.setdefault(silhouettes.shape, [])
-        batch, frames = silhouettes.shape[:2]
-        time.sleep(self.pause * batch * frames * (1 if calls else 20))
-        calls.append(silhouettes)
-        return np.zeros((batch, 16, 256), np.float32)
+def numbers(calls: list[NDArray[np.uint8]]) -> list[int]:
+    return [int(one[0, 0, 0, 0]) for one in calls]
 
 
-def test_every_shape_is_measured_in_order() -> None:
-    seen: list[Measurement] = []
-    results = bench(
-        SleepyEngine(0.01),
-        (1, 2),
-        (3, 30),
-        warmup_s=0,
-        seconds=0,
-        minimum_runs=7,
-        progress=seen.append,
-    )
-    assert [(result.batch, result.frames) for result in results] == [(1, 3), (1, 30), (2, 3), (2, 30)]
-    assert [result.runs for result in results] == [7] * 4
-    assert seen == results
+def test_first_warm_up_and_measured_calls_are_apart() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    found = measure([engine], INPUTS, seconds=0.02, warmup_s=0.01, clock=clock)
+    assert found.first_run_ms == 50
+    assert found.warmup_runs == 5
+    assert found.end_to_end_ms == [2.0] * 10
+    assert found.calls_per_second == pytest.approx(500)
+    assert found.timed == []
+    assert len(engine.seen) == 1 + 5 + 10
 
 
-def test_the_figures_are_those_of_the_clock() -> None:
-    (result,) = bench(SleepyEngine(0.1), (1,), (30,), warmup_s=0, seconds=0.3, minimum_runs=10)
-    assert result.runs >= 10
-    assert (
-        3
-        <= result.min_ms
-        <= result.median_ms
-        <= result.p90_ms
-        <= result.p95_ms
-        <= result.p99_ms
-        <= result.max_ms
-    )
-    assert result.min_ms <= result.mean_ms <= result.max_ms
-    assert result.first_run_ms >= 60  # twenty times as long, and in no other figure
-    assert result.sequences_per_second == pytest.approx(1e3 / result.mean_ms)
-    assert result.frames_per_second == pytest.approx(30e3 / result.mean_ms)
+def test_inputs_are_taken_in_turn() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(clock)
+    measure([engine], INPUTS, seconds=0.014, warmup_s=0, clock=clock)
+    assert numbers(engine.seen) == [0, 0, 0, 1, 2, 0, 1, 2, 0]  # the first, one to warm up, and seven
 
 
-def test_a_measurement_lasts_as_long_as_asked() -> None:
-    start = time.perf_counter()
-    (result,) = bench(SleepyEngine(0.1), (1,), (1,), warmup_s=0.1, seconds=0.3, minimum_runs=1)
-    assert time.perf_counter() - start >= 0.4
-    assert result.runs > 1
-    assert result.runs * result.mean_ms <= 300 + result.max_ms  # the warm-up is in no figure
+def test_so_many_calls_however_long_they_take() -> None:
+    clock = FakeClock()
+    found = measure([FakeEngine(clock, 4000.0)], INPUTS, 0.01, warmup_s=0, minimum_runs=5, clock=clock)
+    assert found.end_to_end_ms == [4000.0] * 5
 
 
-def test_inputs_are_silhouettes_that_differ_and_come_from_the_seed() -> None:
-    def inputs(seed: int) -> list[NDArray[np.uint8]]:
-        engine = SleepyEngine(0)
-        bench(engine, (2,), (3,), warmup_s=0, seconds=0, minimum_runs=8, seed=seed)
-        return engine.seen[2, 3, 64, 44]
+def test_timed_calls_come_in_between_and_count_nowhere_else() -> None:
+    clock = FakeClock()
+    engine = FakeTimedEngine(clock, CallTimes(0.5, 1.0, 0.25, 0.1))
+    found = measure([engine], INPUTS, seconds=0.09, warmup_s=0, clock=clock)
+    assert set(found.end_to_end_ms) == {2.0}
+    assert found.calls_per_second == pytest.approx(500)  # not slower for the others
+    assert len(found.timed) == -(-(len(found.end_to_end_ms) + len(found.timed)) // TIMED_EVERY) > 1
+    assert found.timed[0] == TimedCall(4.0, CallTimes(0.5, 1.0, 0.25, 0.1))
+    assert set(numbers(engine.timed[1:])) == {0, 1, 2}  # of all inputs, as the plain ones
 
-    first, again, other = inputs(1), inputs(1), inputs(2)
-    assert len({array.tobytes() for array in first}) == 4
-    assert [array.tobytes() for array in first] == [array.tobytes() for array in again]
-    assert not {array.tobytes() for array in first} & {array.tobytes() for array in other}
+
+def test_figures_of_a_gpu() -> None:
+    calls = [
+        TimedCall(4.0, CallTimes(0.5, 1.0, 0.25, 0.125)),
+        TimedCall(5.0, CallTimes(0.5, 2.0, 0.25, 0.125)),
+    ]
+    found = figures([2.0, 4.0], calls)
+    assert found.end_to_end.mean_ms == 3.0
+    assert found.compute is not None
+    assert found.host is not None
+    assert (found.compute.min_ms, found.compute.max_ms) == (1.0, 2.0)
+    assert (found.host.min_ms, found.host.max_ms) == (2.25, 2.25)
+    medians = [one.median_ms for one in (found.host_to_device, found.device_to_host, found.enqueue) if one]
+    assert medians == [0.5, 0.25, 0.125]
 
 
-def test_drawn_silhouettes_look_like_silhouettes() -> None:
-    drawn = draw_silhouettes(2, 20, np.random.default_rng(0))
-    assert drawn.shape == (2, 20, 64, 44)
-    assert drawn.dtype == np.uint8
-    white, black = (drawn == 255).mean(axis=(2, 3)), (drawn == 0).mean(axis=(2, 3))
-    assert white.min() > 0.1
-    assert black.min() > 0.2
-    assert (white + black).max() < 1  # soft edges
-    assert len(np.unique(drawn.reshape(40, -1), axis=0)) == 40
+def test_what_an_engine_does_not_tell_is_none() -> None:
+    found = figures([2.0], [TimedCall(3.0, CallTimes(compute=2.0))])
+    assert (found.host_to_device, found.device_to_host, found.enqueue) == (None, None, None)
+    assert found.host is not None
+    assert found.host.median_ms == 1.0
+    plain = figures([2.0], [])
+    assert (plain.compute, plain.host) == (None, None)
+
+
+def test_streams_call_at_the_same_time() -> None:
+    """Each waits in its call until the others are in theirs: one after the other it would not end."""
+    together = threading.Barrier(3)
+
+    class Meeting(FakeEngine):
+        def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if self.seen or self is not engines[0]:  # the first run of all is alone
+                together.wait(timeout=60)
+            return super().embed(silhouettes)
+
+    engines = [Meeting(FakeClock()) for _ in range(3)]
+    found = measure(engines, INPUTS, seconds=0, warmup_s=0, minimum_runs=4)
+    assert len(found.end_to_end_ms) == 12
+    assert [len(engine.seen) for engine in engines] == [6, 5, 5]
+    assert numbers([engine.seen[-1] for engine in engines]) == [0, 1, 2]  # nor all with the same input
+    assert found.calls_per_second > 0
+
+
+def test_what_a_stream_raises_is_raised() -> None:
+    class Broken(FakeEngine):
+        def embed(self, silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
+            raise MemoryError("no room")
+
+    clock = FakeClock()
+    with pytest.raises(MemoryError, match="no room"):
+        measure([FakeEngine(clock), Broken(clock)], INPUTS, 0.01, clock=clock)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_pythons_collector_rests_meanwhile(enabled: bool) -> None:
+    seen = []
+    engine = SimpleNamespace(embed=lambda _: seen.append(gc.isenabled()))
+    (gc.enable if enabled else gc.disable)()
+    try:
+        measure([engine], INPUTS, 0, warmup_s=0)
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()
+    assert seen[1:] == [False] * 4
 
 
 @pytest.mark.parametrize(
-    ("count", "percent", "rank"),
-    [
-        (10, 90, 8),
-        (10, 95, 9),
-        (10, 99, 9),
-        (100, 99, 98),
-        (200, 99, 197),
-        (1, 99, 0),
-        (1000, 90, 899),
-        (2, 50, 0),
-    ],
+    "bad", [{"seconds": -1.0}, {"warmup_s": -0.1}, {"minimum_runs": 0}, {"seconds": float("nan")}]
 )
-def test_percentiles_follow_the_rule_of_trtexec(count: int, percent: int, rank: int) -> None:
-    assert percentile(range(count), percent) == rank
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300).map(sorted), st.sampled_from([50, 90, 95, 99]))
-def test_at_most_the_stated_share_lies_above_a_percentile(ordered: list[float], percent: int) -> None:
-    value = percentile(ordered, percent)
-    assert value in ordered
-    assert sum(other > value for other in ordered) <= len(ordered) * (100 - percent) / 100
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"batches": ()},
-        {"batches": (0,)},
-        {"frames": (30, -1)},
-        {"seconds": -1.0},
-        {"warmup_s": -0.1},
-        {"minimum_runs": 0},
-    ],
-)
-def test_impossible_measurements_are_refused(bad: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=str(next(iter(bad)))):
-        bench(SleepyEngine(0), **bad)  # type: ignore[arg-type]
-
-
-def test_results_and_machine_are_json() -> None:
-    results = bench(SleepyEngine(0), warmup_s=0, seconds=0, minimum_runs=1)
-    text = json.dumps(
-        {"machine": environment(), "results": [dataclasses.asdict(result) for result in results]}
-    )
-    read = json.loads(text)
-    assert Measurement(**read["results"][0]) == results[0]
-    assert read["machine"]["cores"] >= 1
-    assert read["machine"]["packages"]["numpy"] == np.__version__
-    assert read["machine"]["gaitedge"]
+def test_impossible_measurements_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(bad))):
+        measure([FakeEngine(FakeClock())], INPUTS, **bad)  # type: ignore[arg-type]

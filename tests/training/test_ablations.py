@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import in_process
+from commands import contents, in_process
 
 from gaitedge.config import GaitPartConfig
 from gaitedge.data.store import Store
@@ -101,6 +101,10 @@ def test_what_cannot_be_ablated_is_refused(store: Store, tmp_path: Path) -> None
     with pytest.raises(InputError, match="group A sets p of three blocks; this network has 2"):
         ablate(store, tmp_path, "A", QUICK, two, options=OPTIONS)
     ablate(store, tmp_path, "C", QUICK, SMALL, options=OPTIONS)
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match=r"C-a has 2 iterations already, .*: give --iterations 2 or more"):
+        ablate(store, tmp_path, "C", QUICK.changed(iterations=1), SMALL, options=OPTIONS)
+    assert contents(tmp_path) == before
     (tmp_path / "rows" / "C-a.json").write_text("{")
     with pytest.raises(InputError, match=r"C-a\.json is damaged: delete it"):
         ablate(store, tmp_path, "C", QUICK, SMALL, options=OPTIONS)

@@ -1,0 +1,280 @@
+"""The command that profiles: bench, of an engine, of two profiles, of a watch."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaitedge.cli.console import EngineOption, Json, print_json, progress_bar
+from gaitedge.cli.gallery import KeyFileOption
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gaitedge.profiling.comparison import Comparison
+    from gaitedge.profiling.document import Document
+
+__all__ = ["bench"]
+
+_FILES = {"out": ".json", "csv": ".csv", "html": ".html", "trace": ".json"}
+
+
+def bench(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A .gait bundle; none with --compare.", readable=False)
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Sequences at once, as in 1,4.")] = "1",
+    frames: Annotated[str, typer.Option(help="Frames of each, as in 30,60.")] = "30",
+    precision: Annotated[str | None, typer.Option(help="As in fp32,int8; as exported by default.")] = None,
+    plan: Annotated[
+        str, typer.Option(help="Forms of the graph: exported, naive (the paper's letter), fused, plugin.")
+    ] = "exported",
+    threads: Annotated[
+        str | None, typer.Option(help="Of a CPU's engine, as in 1,2; all cores by default.")
+    ] = None,
+    streams: Annotated[str, typer.Option(help="Calls at the same time, as in 1,2.")] = "1",
+    engine: EngineOption = "auto",
+    seconds: Annotated[float, typer.Option(help="To measure each configuration for.")] = 3.0,
+    warmup: Annotated[float, typer.Option(help="Seconds before, in each repeat.")] = 0.2,
+    repeats: Annotated[
+        int, typer.Option(help="Starts that the seconds are spread over, each in a process of its own.")
+    ] = 5,
+    load_inputs: Annotated[
+        str | None,
+        typer.Option(help="Walks to measure with; drawn ones by default.", metavar="STORE[:WALK]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the inputs that are drawn.")] = 0,
+    latency_bound: Annotated[
+        str | None, typer.Option(help="Name what has most throughput with a p99 within this, as 10ms.")
+    ] = None,
+    energy: Annotated[bool, typer.Option(help="Read a power sensor, where there is one.")] = True,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also each layer's time, and the machine's own limits.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Also the same work in turns with the paper's letter in PyTorch, or another bundle.",
+            metavar="pytorch|BUNDLE",
+        ),
+    ] = None,
+    video: Annotated[
+        str | None, typer.Option(help="Also where a frame's time goes in watch, of this video or camera.")
+    ] = None,
+    gallery: Annotated[
+        Path | None, typer.Option(help="Whom that watch compares with; 100 people made up by default.")
+    ] = None,
+    key_file: KeyFileOption = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write that watch for chrome://tracing.", metavar="FILE.json")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the profile here; an interrupted sweep goes on from it.", metavar="FILE.json"
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows here.", metavar="FILE.csv")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page here.", metavar="FILE.html")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="Say whether the second profile is faster than the first.", metavar="A.json B.json"
+        ),
+    ] = None,
+    fail_if_slower: Annotated[
+        str | None, typer.Option(help="With --compare: exit with 1 if it surely is, by more than 5%.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure latency, throughput, memory and energy, and say whether a change is real.
+
+    Several values of an option, with commas between, make a sweep over all combinations.
+    """
+    from gaitedge.destinations import check_destination
+    from gaitedge.errors import InputError, MachineError
+
+    places = {"out": out, "csv": csv, "html": html, "trace": trace}
+    for name, place in places.items():
+        if place is not None:
+            check_destination(place, _FILES[name])
+    if compare is not None:
+        if bundle is not None:
+            raise InputError(f"--compare takes two profiles and no bundle, and {bundle} was given")
+        _compare(compare, fail_if_slower, html, json)
+        return
+    if fail_if_slower is not None:
+        raise InputError("--fail-if-slower needs two profiles: --compare A.json B.json")
+    if bundle is None:
+        raise typer.BadParameter("a bundle, or --compare with two profiles, is needed", param_hint="BUNDLE")
+    if video is None and (trace or gallery):
+        raise InputError(f"{'--trace' if trace else '--gallery'} is of a watch: name its source with --video")
+
+    from gaitedge.profiling.profile import profile
+
+    with progress_bar("loading") as progress:
+        document = profile(
+            bundle,
+            engine=engine,
+            batches=_numbers("--batch", batch),
+            frames=_numbers("--frames", frames),
+            precisions=_texts("--precision", precision),
+            plans=[name for name in _texts("--plan", plan) if name is not None],
+            threads=[None] if threads is None else _numbers("--threads", threads),
+            streams=_numbers("--streams", streams),
+            seconds=seconds,
+            warmup_s=warmup,
+            repeats=repeats,
+            inputs=load_inputs,
+            seed=seed,
+            bound_ms=None if latency_bound is None else _milliseconds(latency_bound),
+            energy=energy,
+            out=out,
+            command=shlex.join(["gaitedge", *sys.argv[1:]]),
+            progress=progress,
+        )
+    if all(row.failed is not None for row in document.rows):
+        raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
+    document = _details(document, bundle, layers, against, load_inputs)
+    if video is not None:
+        document = _stages(document, bundle, video, gallery, key_file, trace)
+    _write(document, out, csv, html)
+    _show(document, json)
+
+
+def _details(
+    document: Document, bundle: Path, layers: bool, against: str | None, inputs: str | None
+) -> Document:
+    from gaitedge.profiling.details import add_against, add_layers
+
+    if layers:
+        with progress_bar("layers") as progress:
+            document = add_layers(document, bundle, inputs=inputs, progress=lambda name: progress(0, 0, name))
+    if against is not None:
+        with progress_bar(f"against {against}") as progress:
+            document = add_against(
+                document,
+                bundle,
+                against,
+                inputs=inputs,
+                progress=lambda share: progress(round(100 * share), 100),
+            )
+    return document
+
+
+def _stages(
+    document: Document,
+    bundle: Path,
+    video: str,
+    gallery: Path | None,
+    key_file: Path | None,
+    trace: Path | None,
+) -> Document:
+    import dataclasses
+
+    from gaitedge.bundle import Bundle
+    from gaitedge.people.encryption import find_key
+    from gaitedge.profiling.stages import measure_stages
+    from gaitedge.watching.tracing import write_chrome_trace
+
+    key = find_key(key_file)
+    with progress_bar(f"watching {video}") as progress:
+        stages, found = measure_stages(
+            Bundle.open(bundle),
+            video,
+            gallery,
+            key=key,
+            progress=lambda status: progress(status.frames, 0),
+        )
+    if trace is not None:
+        write_chrome_trace(found, trace)
+    return dataclasses.replace(document, stages=stages)
+
+
+def _write(document: Document, out: Path | None, csv: Path | None, html: Path | None) -> None:
+    from gaitedge.profiling.csv_file import write_csv
+    from gaitedge.profiling.report import write_report
+    from gaitedge.profiling.schema import write_document
+    from gaitedge.profiling.unfinished import unfinished
+
+    if out is not None:
+        write_document(document, out)
+        unfinished(out).unlink(missing_ok=True)
+    if csv is not None:
+        write_csv(document, csv)
+    if html is not None:
+        write_report(document, html)
+
+
+def _show(document: Document, json: bool) -> None:
+    from gaitedge.cli import profile_tables
+    from gaitedge.profiling.schema import to_json
+
+    if json:
+        from gaitedge.cli.console import print_lines
+
+        print_lines([to_json(document).rstrip("\n")])
+    else:
+        profile_tables.show(document)
+
+
+def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | None, json: bool) -> None:
+    from gaitedge.cli import profile_tables
+    from gaitedge.errors import MachineError
+    from gaitedge.profiling.comparison import compare, parse_share, slower_than
+    from gaitedge.profiling.report import write_report
+    from gaitedge.profiling.schema import read_document
+
+    share = None if fail_if_slower is None else parse_share(fail_if_slower)
+    before, after = (read_document(path) for path in paths)
+    found: Comparison = compare(before, after)
+    if html is not None:
+        write_report(after, html, found)
+    if json:
+        print_json(found)
+    else:
+        profile_tables.show_comparison(found)
+    slower = [] if share is None else slower_than(found, share)
+    if slower:
+        worst = min(slower, key=lambda pair: pair.end_to_end.ratio)
+        raise MachineError(
+            f"{paths[1]} is slower than {paths[0]} by more than {fail_if_slower} in {len(slower)} of "
+            f"{len(found.pairs)} configurations, at most by {100 * (1 / worst.end_to_end.ratio - 1):.1f} %"
+        )
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,4", param_hint=option) from None
+
+
+def _texts(option: str, text: str | None) -> Sequence[str | None]:
+    if text is None:
+        return [None]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise typer.BadParameter(f"{text!r} is no list of names with commas between", param_hint=option)
+    return parts
+
+
+def _milliseconds(text: str) -> float:
+    """Of "10ms", "0.01s" or "10"."""
+    number, factor = text.strip(), 1.0
+    for unit, size in (("ms", 1.0), ("s", 1e3)):
+        if number.endswith(unit):
+            number, factor = number.removesuffix(unit), size
+            break
+    try:
+        value = float(number) * factor
+    except ValueError:
+        value = math.nan
+    if not (0 < value < math.inf):
+        raise typer.BadParameter(f"{text!r} is no time such as 10ms", param_hint="--latency-bound")
+    return value

@@ -1,0 +1,97 @@
+"""What a profile may say of one of its rows: layers and roofline, and something else in turns with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from gaitedge.bundle import Bundle
+from gaitedge.errors import GaitEdgeError, MachineError, one_line
+from gaitedge.profiling.against import measure_against
+from gaitedge.profiling.document import Document, Roofline
+from gaitedge.profiling.inputs import make_inputs
+from gaitedge.profiling.layers import measure_layers
+from gaitedge.profiling.roofline import measure_roofline
+from gaitedge.profiling.variants import Variants
+
+__all__ = ["add_against", "add_layers", "chosen_row"]
+
+_LAYERS_S = 2.0
+_ROOFLINE_S = 2.0
+
+
+def chosen_row(document: Document) -> int:
+    """Number of the row that is looked into: the best within the bound, or with the most sequences a second.
+
+    Raises MachineError, with the first reason, where no row was measured.
+    """
+    best = document.best
+    for number in () if best is None else (best.within_bound, best.throughput):
+        if number is not None:
+            return number
+    why = next((row.failed for row in document.rows if row.failed), "it has no rows")
+    raise MachineError(f"nothing was measured that could be looked into: {why}")
+
+
+def add_layers(
+    document: Document,
+    bundle: Path,
+    *,
+    inputs: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Document:
+    """Add layers and roofline of the chosen row.
+
+    bundle, inputs: as gaitedge.profiling.profile.profile took them. A limit of this machine that cannot be
+    measured is a warning, and the blocks are held against none. Raises what measure_layers does.
+    """
+    say = progress or _silent
+    number = chosen_row(document)
+    row = document.rows[number].configuration
+    warnings = list(document.warnings)
+    roofline: Roofline | None = None
+    say("roofline")
+    try:
+        roofline = measure_roofline(row, seconds=_ROOFLINE_S)
+    except GaitEdgeError as error:
+        warnings.append(f"no roofline: {one_line(error)}")
+    say("layers")
+    with Variants(Bundle.open(bundle)) as variants:
+        path, _, _ = variants.find(row.plan, row.engine, row.precision)
+        calls = make_inputs(inputs, row.batch, row.frames, _seed(document), 0)
+        layers = measure_layers(path, row, number, seconds=_LAYERS_S, inputs=calls, roofline=roofline)
+    return dataclasses.replace(document, layers=layers, roofline=roofline, warnings=warnings)
+
+
+def add_against(
+    document: Document,
+    bundle: Path,
+    name: str,
+    *,
+    seconds: float = 10.0,
+    inputs: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Document:
+    """Add something else on the same work, in turns with the chosen row.
+
+    name, seconds: as gaitedge.profiling.against.measure_against takes them, and raises.
+    """
+    number = chosen_row(document)
+    row = document.rows[number]
+    wanted = row.configuration
+    with Variants(Bundle.open(bundle)) as variants:
+        path, _, _ = variants.find(wanted.plan, wanted.engine, wanted.precision)
+        calls = make_inputs(inputs, wanted.batch, wanted.frames, _seed(document), 0)
+        found = measure_against(
+            path, row, number, name=name, seconds=seconds, inputs=calls, progress=progress
+        )
+    return dataclasses.replace(document, against=found)
+
+
+def _seed(document: Document) -> int:
+    return int(document.settings.get("seed", 0))
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,204 @@
+"""`gaitedge bench`: from a number on the terminal to a page, and back to whether a change is real."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from commands import Refused, check_refusal, contents, in_process, succeed
+from processes import ended, linux, start, until
+from profiles import make_document, make_row
+from scenes import HEIGHT, RATE, WIDTH, Person, Scene
+
+from gaitedge.profiling.document import Document
+from gaitedge.profiling.schema import read_document, write_document
+from gaitedge.profiling.unfinished import unfinished
+
+QUICK = ["--seconds", 0.05, "--repeats", 2, "--warmup", 0, "--threads", 1, "--no-energy"]
+
+
+def test_a_number_for_whoever_asks_for_one(bundle: Path, tmp_path: Path) -> None:
+    before = contents(tmp_path)
+    text = succeed("bench", bundle, "--seconds", 0.05, "--repeats", 2, "--threads", 1).stdout
+    for said in ("OpenVINO", "1 thread", "end to end", "compute", "sequences a second", "first run, ms"):
+        assert said in text
+    assert "energy not measured: " in text or "J/sequence" in text
+    assert contents(tmp_path) == before
+
+
+def test_a_sweep_leaves_its_files_and_says_what_is_best(bundle: Path, tmp_path: Path) -> None:
+    out, page, table = tmp_path / "sweep.json", tmp_path / "sweep.html", tmp_path / "sweep.csv"
+    axes = ["--batch", "1,2", "--frames", "3,5", "--plan", "naive,fused,plugin", "--latency-bound", "100s"]
+    done = succeed("bench", bundle, *axes, *QUICK, "--out", out, "--html", page, "--csv", table)
+    assert "most sequences a second with a p99 within 100000 ms: " in done.stdout
+    assert "not measured: 1 × 3 frames" in done.stdout
+    document = read_document(out)
+    assert len(document.rows) == 12
+    assert [row.configuration.plan for row in document.rows if row.failed] == ["plugin"] * 4
+    assert document.best is not None
+    assert document.best.within_bound == document.best.throughput
+    assert "--latency-bound" in document.command or document.command.startswith("gaitedge ")
+    with table.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+    assert 'id="heat"' in page.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.csv", "sweep.html", "sweep.json"]
+
+
+def test_layers_and_pytorch_in_turns(bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    out = tmp_path / "deep.json"
+    done = succeed("bench", bundle, *QUICK, "--frames", 5, "--layers", "--against", "pytorch", "--out", out)
+    document = read_document(out)
+    assert document.layers is not None
+    assert {"FConv1", "HP", "TP", "FC"} <= {block.name for block in document.layers.blocks}
+    assert document.against is not None
+    assert document.against.largest_difference < 1e-5
+    assert document.against.verdict in done.stdout
+    assert "by OpenVINO's performance counters" in done.stdout
+
+
+def test_where_a_frames_time_goes_in_watch(bundle: Path, tmp_path: Path) -> None:
+    film, out, trace = tmp_path / "walk.avi", tmp_path / "stages.json", tmp_path / "trace.json"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), RATE, (WIDTH, HEIGHT))
+    for image in Scene((Person(80, 560, last=57),), frames=60).images():
+        writer.write(image)
+    writer.release()
+    done = succeed("bench", bundle, *QUICK, "--video", film, "--trace", trace, "--out", out)
+    assert "Where a frame's time goes in watch" in done.stdout
+    document = read_document(out)
+    assert document.stages is not None
+    assert document.stages.frames == 60
+    assert {"decode", "segment", "track", "align", "embed", "match"} == {
+        stage.name for stage in document.stages.stages
+    }
+    assert json.loads(trace.read_text())["traceEvents"]
+
+
+@linux
+def test_an_interrupted_sweep_goes_on(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sweep.json"
+    command = ["bench", bundle, "--batch", "1,2,3", "--frames", 3, *QUICK, "--out", out]
+    process = start(*command)
+    until(lambda: unfinished(out).exists() and len(unfinished(out).read_bytes().splitlines()) > 2, process)
+    process.kill()
+    ended(process)
+    assert not out.exists()
+    measured = unfinished(out).read_bytes().splitlines()[1]
+    succeed(*command)
+    document = read_document(out)
+    assert [row.failed for row in document.rows] == [None] * 3
+    first = json.loads(measured.partition(b" ")[2])
+    assert document.warnings == []  # it was the same sweep
+    assert first is not None
+    assert not unfinished(out).exists()
+
+
+def profile_of(path: Path, typical: float, precision: str = "fp32") -> Path:
+    """A file of one row that took so many ms."""
+    row = make_row(typical=typical, precision=precision, seed=int(typical * 10))
+    write_document(Document("now", "gaitedge bench", path.stem, "ab", {}, {}, [row]), path)
+    return path
+
+
+def test_the_same_twice_cannot_be_told_apart(tmp_path: Path) -> None:
+    first, second = profile_of(tmp_path / "a.json", 15.0), profile_of(tmp_path / "b.json", 15.0)
+    done = succeed("bench", "--compare", first, second, "--fail-if-slower", "5%")
+    assert "not distinguishable" in done.stdout
+
+
+def test_what_is_faster_is_said_with_an_interval(tmp_path: Path) -> None:
+    first, second = profile_of(tmp_path / "a.json", 15.0), profile_of(tmp_path / "b.json", 6.0, "int8")
+    done = succeed("bench", "--compare", first, second, "--html", tmp_path / "page.html")
+    assert "fp32" in done.stdout
+    assert "2.5" in done.stdout
+    assert "faster" in done.stdout
+    assert 'id="comparison"' in (tmp_path / "page.html").read_text()
+    (pair,) = succeed("bench", "--compare", first, second, "--json").json["pairs"]
+    assert pair["verdict"] == "faster"
+    assert 2.3 < pair["end_to_end"]["low"] < pair["end_to_end"]["ratio"] < pair["end_to_end"]["high"] < 2.7
+
+
+def test_a_build_fails_where_it_became_slower(tmp_path: Path) -> None:
+    first, second = profile_of(tmp_path / "a.json", 6.0), profile_of(tmp_path / "b.json", 6.6)
+    compared = ["bench", "--compare", first, second, "--fail-if-slower"]
+    done = in_process(*compared, "5%")
+    assert done.status == 1
+    assert "slower" in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert "is slower than" in done.stderr
+    assert "by more than 5% in 1 of 1 configurations" in done.stderr
+    succeed(*compared, "50%")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seconds", "0"], "seconds to measure a row for must be above 0, not 0"),
+        (["--seconds", "nan"], "must be above 0"),
+        (["--warmup", "-1"], "seconds to warm up must be 0 or more"),
+        (["--repeats", "0"], "a row needs 1 repeat or more"),
+        (["--engine", "warp"], "unknown engine 'warp'"),
+        (["--precision", "fp32,fp7"], "unknown precision 'fp7'"),
+        (["--plan", "clever"], "clever"),
+        (["--batch", "1,0"], "batches must be one or more numbers from 1 up"),
+        (["--streams", "0"], "streams must be one or more numbers from 1 up"),
+        (["--load-inputs", "nowhere"], "nowhere"),
+        (["--trace", "trace.json"], "--trace is of a watch: name its source with --video"),
+        (["--gallery", "people.db"], "--gallery is of a watch"),
+        (["--fail-if-slower", "5%"], "needs two profiles"),
+        (["--out", "none/profile.json"], "there is no folder none"),
+        (["--out", "profile.txt"], "profile.txt is not named as a .json file"),
+        (["--html", "page.json"], "page.json is not named as a .html file"),
+        (["--csv", "rows.html"], "rows.html is not named as a .csv file"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_measured(
+    options: list[str],
+    said: str,
+    bundle: Path,
+    refused: Refused,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_refusal(in_process("bench", bundle, *options), said)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options", [["--latency-bound", "soon"], ["--precision", "fp32,"], ["--threads", "x"]]
+)
+def test_wrong_usage(options: list[str], bundle: Path) -> None:
+    done = in_process("bench", bundle, *options)
+    assert (done.status, done.stdout) == (2, "")
+
+
+def test_what_cannot_be_compared_is_refused(bundle: Path, tmp_path: Path) -> None:
+    good, other = profile_of(tmp_path / "a.json", 15.0), tmp_path / "b.json"
+    other.write_text('{"schema": "somebody.else", "version": 1}')
+    check_refusal(in_process("bench", "--compare", good, other), "b.json is no profile", "'somebody.else'")
+    other.write_text(good.read_text().replace('"version": 1', '"version": 9'))
+    check_refusal(in_process("bench", "--compare", other, good), "schema version 9")
+    check_refusal(in_process("bench", "--compare", good, tmp_path / "none.json"), "none.json")
+    check_refusal(in_process("bench", bundle, "--compare", good, good), "no bundle")
+    check_refusal(in_process("bench", "--compare", good, good, "--fail-if-slower", "much"), "much")
+    longer = dataclasses.replace(make_document(), rows=[make_row(frames=60)])
+    write_document(longer, other)
+    check_refusal(
+        in_process("bench", "--compare", good, other), "no rows of the two profiles can be compared"
+    )
+    assert in_process("bench").status == 2
+
+
+def test_where_nothing_can_be_measured_nothing_is_written(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "none.json"
+    done = in_process(
+        "bench", bundle, *QUICK, "--engine", "tensorrt", "--out", out, "--html", tmp_path / "a.html"
+    )
+    check_refusal(done, "nothing could be measured: ", "TensorRT")
+    assert not out.exists()
+    assert not (tmp_path / "a.html").exists()
