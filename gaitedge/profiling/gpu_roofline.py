@@ -125,9 +125,10 @@ def _tensorrt_products(precision: str, seconds: float) -> tuple[str, float]:
     config: trt.IBuilderConfig = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32, as in our engines
     here.settle(config, network, precision)
-    plan: trt.IHostMemory | None = builder.build_serialized_network(network, config)
+    # IHostMemory or None; it has the buffer protocol, which its type does not say.
+    plan: Any = builder.build_serialized_network(network, config)
     runtime = trt.Runtime(log().logger)
-    engine: trt.ICudaEngine | None = None if plan is None else runtime.deserialize_cuda_engine(plan)
+    engine: trt.ICudaEngine | None = None if plan is None else runtime.deserialize_cuda_engine(bytes(plan))
     if engine is None:
         raise MachineError(f"{name} does not build matrix products in {precision}: {log().last_error}")
     with gpu(_WAY_OUT):
