@@ -92,7 +92,13 @@ class _Compiled:
             return self._locked(batch)
 
     def _locked(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self._request.infer([batch], share_inputs=True)
+        try:
+            # Not infer(): with one thread OpenVINO 2026.4 lets it pass where memory for the activations
+            # cannot be had, and leaves the embeddings of the call before in place.
+            self._request.start_async([batch], share_inputs=True)
+            self._request.wait()
+        except RuntimeError as error:
+            raise MachineError(f"OpenVINO failed: {one_line(error)}; give it less at once") from error
         self._inferences += 1
         return np.array(self._request.get_output_tensor(0).data, np.float32)
 

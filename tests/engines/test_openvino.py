@@ -289,3 +289,35 @@ def test_it_reports_to_nobody(command: list[str], tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "False\n")
     assert not (home / "intel").exists()
+
+
+WITHOUT_MEMORY = """
+import resource
+import sys
+from pathlib import Path
+import numpy as np
+from gaitedge.bundle import Bundle
+from gaitedge.engines import load
+from gaitedge.errors import MachineError
+
+engine = load(Bundle.open(Path(sys.argv[1])), "openvino", threads=int(sys.argv[2]))
+rng = np.random.default_rng(0)
+many = rng.integers(0, 256, (400, 20, 64, 44), np.uint8)
+engine.embed(many[:1])
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (32 << 20),) * 2)
+try:
+    engine.embed(many)
+except (MachineError, MemoryError) as error:
+    print(f"refused: {error}")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' limits")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_call_without_memory_is_no_embedding_of_the_walk_before(threads: int, tmp_path: Path) -> None:
+    bundle_of(SMALL).save(tmp_path / "small.gait")
+    code = [sys.executable, "-c", WITHOUT_MEMORY, str(tmp_path / "small.gait"), str(threads)]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused: ")
+    assert done.stdout.count("\n") == 1
