@@ -140,7 +140,7 @@ def bench(
         )
     if all(row.failed is not None for row in document.rows):
         raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
-    document = _details(document, bundle, layers, against, load_inputs)
+    document = _details(document, bundle, layers, against, seconds, repeats, load_inputs)
     if video is not None:
         document = _stages(document, bundle, video, gallery, key_file, trace)
     _write(document, out, csv, html)
@@ -148,7 +148,13 @@ def bench(
 
 
 def _details(
-    document: Document, bundle: Path, layers: bool, against: str | None, inputs: str | None
+    document: Document,
+    bundle: Path,
+    layers: bool,
+    against: str | None,
+    seconds: float,
+    repeats: int,
+    inputs: str | None,
 ) -> Document:
     from gaitedge.profiling.details import add_against, add_layers
 
@@ -161,6 +167,8 @@ def _details(
                 document,
                 bundle,
                 against,
+                seconds=2 * seconds,  # for both
+                repeats=repeats,
                 inputs=inputs,
                 progress=lambda share: progress(round(100 * share), 100),
             )

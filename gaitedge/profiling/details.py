@@ -17,9 +17,6 @@ from gaitedge.profiling.variants import Variants
 
 __all__ = ["add_against", "add_layers", "chosen_row"]
 
-_LAYERS_S = 2.0
-_ROOFLINE_S = 2.0
-
 
 def chosen_row(document: Document) -> int:
     """Number of the row that is looked into: the best within the bound, or with the most sequences a second.
@@ -38,12 +35,13 @@ def add_layers(
     document: Document,
     bundle: Path,
     *,
+    seconds: float = 3.0,
     inputs: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Document:
     """Add layers and roofline of the chosen row.
 
-    bundle, inputs: as gaitedge.profiling.profile.profile took them. A limit of this machine that cannot be
+    bundle, inputs: as gaitedge.profiling.profile.profile took them. seconds: for each of the two. A limit of this machine that cannot be
     measured is a warning, and the blocks are held against none. Raises what measure_layers does.
     """
     say = progress or _silent
@@ -53,14 +51,14 @@ def add_layers(
     roofline: Roofline | None = None
     say("roofline")
     try:
-        roofline = measure_roofline(row, seconds=_ROOFLINE_S)
+        roofline = measure_roofline(row, seconds=seconds)
     except GaitEdgeError as error:
         warnings.append(f"no roofline: {one_line(error)}")
     say("layers")
     with Variants(Bundle.open(bundle)) as variants:
         path, _, _ = variants.find(row.plan, row.engine, row.precision)
         calls = make_inputs(inputs, row.batch, row.frames, _seed(document), 0)
-        layers = measure_layers(path, row, number, seconds=_LAYERS_S, inputs=calls, roofline=roofline)
+        layers = measure_layers(path, row, number, seconds=seconds, inputs=calls, roofline=roofline)
     return dataclasses.replace(document, layers=layers, roofline=roofline, warnings=warnings)
 
 
@@ -69,13 +67,14 @@ def add_against(
     bundle: Path,
     name: str,
     *,
-    seconds: float = 10.0,
+    seconds: float = 6.0,
+    repeats: int = 5,
     inputs: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Document:
     """Add something else on the same work, in turns with the chosen row.
 
-    name, seconds: as gaitedge.profiling.against.measure_against takes them, and raises.
+    name, seconds, repeats: as gaitedge.profiling.against.measure_against takes them, and raises.
     """
     number = chosen_row(document)
     row = document.rows[number]
@@ -84,7 +83,7 @@ def add_against(
         path, _, _ = variants.find(wanted.plan, wanted.engine, wanted.precision)
         calls = make_inputs(inputs, wanted.batch, wanted.frames, _seed(document), 0)
         found = measure_against(
-            path, row, number, name=name, seconds=seconds, inputs=calls, progress=progress
+            path, row, number, name=name, seconds=seconds, repeats=repeats, inputs=calls, progress=progress
         )
     return dataclasses.replace(document, against=found)
 
