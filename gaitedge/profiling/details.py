@@ -41,8 +41,9 @@ def add_layers(
 ) -> Document:
     """Add layers and roofline of the chosen row.
 
-    bundle, inputs: as gaitedge.profiling.profile.profile took them. seconds: for each of the two. A limit of this machine that cannot be
-    measured is a warning, and the blocks are held against none. Raises what measure_layers does.
+    bundle, inputs: as gaitedge.profiling.profile.profile took them. seconds: for each of the two. A limit of
+    this machine that cannot be measured is a warning, and the blocks are held against none. Raises what
+    measure_layers does.
     """
     say = progress or _silent
     number = chosen_row(document)
