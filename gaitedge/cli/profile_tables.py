@@ -16,6 +16,8 @@ __all__ = ["show", "show_comparison"]
 
 def show(document: Document) -> None:
     """Print a profile: its rows, of the row that is looked into all figures, and what else it holds."""
+    from gaitedge.profiling.page.parts import all_warnings
+
     measured = [row for row in document.rows if row.figures is not None]
     if len(document.rows) == 1 and measured:
         say(measured[0].description)
@@ -28,8 +30,7 @@ def show(document: Document) -> None:
     _layers(document)
     _against(document)
     _stages(document)
-    warnings = [*document.warnings, *_row_warnings(document)]
-    for warning in dict.fromkeys(warnings):
+    for warning in all_warnings(document):
         say(f"! {warning}")
 
 
@@ -127,9 +128,9 @@ def _best(document: Document) -> None:
             say(f"nothing has a p99 within {best.bound_ms:g} ms")
         else:
             named = _name(document.rows[best.within_bound].configuration)
-            say(f"most sequences a second with a p99 within {best.bound_ms:g} ms: {named}")
+            say(f"most frames a second with a p99 within {best.bound_ms:g} ms: {named}")
     if len(document.rows) > 1 and best.throughput is not None and best.latency is not None:
-        say(f"most sequences a second: {_name(document.rows[best.throughput].configuration)}")
+        say(f"most frames a second: {_name(document.rows[best.throughput].configuration)}")
         say(f"least p99: {_name(document.rows[best.latency].configuration)}")
 
 
@@ -225,15 +226,6 @@ def _stages(document: Document) -> None:
             for stage in found.stages
         ],
     )
-
-
-def _row_warnings(document: Document) -> list[str]:
-    many = len(document.rows) > 1
-    return [
-        f"{_name(row.configuration)}: {warning}" if many else warning
-        for row in document.rows
-        for warning in row.warnings
-    ]
 
 
 def _times(found: Distribution) -> tuple[float, ...]:

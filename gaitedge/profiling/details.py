@@ -19,7 +19,7 @@ __all__ = ["add_against", "add_layers", "chosen_row"]
 
 
 def chosen_row(document: Document) -> int:
-    """Number of the row that is looked into: the best within the bound, or with the most sequences a second.
+    """Number of the row that is looked into: the best within the bound, or with the most frames a second.
 
     Raises MachineError, with the first reason, where no row was measured.
     """

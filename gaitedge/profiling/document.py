@@ -129,12 +129,12 @@ class Best:
     """Of a sweep: what to take."""
 
     throughput: int | None
-    """Number of the row with the most sequences a second."""
+    """Number of the row with the most frames a second: sequences may differ in length."""
     latency: int | None
     """Number of the row with the least p99 of the end-to-end time."""
     bound_ms: float | None = None
     within_bound: int | None = None
-    """The most sequences a second among the rows whose p99 is within the bound; None where none is."""
+    """The most frames a second among the rows whose p99 is within the bound; None where none is."""
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,11 @@ def run_apart(
 
 
 def best(rows: Sequence[Row], bound_ms: float | None = None) -> Best:
-    """Which rows to take, by their numbers. bound_ms: of the p99 of the end-to-end time."""
-    rates = {number: row.sequences_per_second or 0.0 for number, row in enumerate(rows) if row.figures}
+    """Which rows to take, by their numbers. bound_ms: of the p99 of the end-to-end time.
+
+    Throughput is in frames, for the sequences of a sweep may differ in length.
+    """
+    rates = {number: row.frames_per_second or 0.0 for number, row in enumerate(rows) if row.figures}
     latencies = {number: row.figures.end_to_end.p99_ms for number, row in enumerate(rows) if row.figures}
     within = [number for number in rates if bound_ms is not None and latencies[number] <= bound_ms]
     return Best(

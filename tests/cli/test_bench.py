@@ -34,7 +34,7 @@ def test_a_sweep_leaves_its_files_and_says_what_is_best(bundle: Path, tmp_path: 
     out, page, table = tmp_path / "sweep.json", tmp_path / "sweep.html", tmp_path / "sweep.csv"
     axes = ["--batch", "1,2", "--frames", "3", "--plan", "naive,plugin", "--latency-bound", "100s"]
     done = succeed("bench", bundle, *axes, *QUICK, "--out", out, "--html", page, "--csv", table)
-    assert "most sequences a second with a p99 within 100000 ms: " in done.stdout
+    assert "most frames a second with a p99 within 100000 ms: " in done.stdout
     assert "not measured: 1 × 3 frames" in done.stdout
     document = read_document(out)
     assert len(document.rows) == 4

@@ -13,6 +13,7 @@ from profiles import make_document, make_layers, make_row
 from gaitedge.errors import GaitEdgeError
 from gaitedge.profiling.comparison import compare
 from gaitedge.profiling.document import Document, Energy
+from gaitedge.profiling.page.parts import all_warnings
 from gaitedge.profiling.report import make_report, write_report
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -95,7 +96,7 @@ def test_the_figures_are_in_the_page_without_its_script() -> None:
         "its process was killed (signal 9), as by a full memory",
         "Not measured: energy_uj may be read by root alone; run as root",
         "the times vary by 6.1 %: end other programs",
-        "Most sequences a second with a p99 within 10 ms: 1 × 30 frames, openvino, int8",
+        "Most frames a second with a p99 within 10 ms: 1 × 30 frames, openvino, int8",
         "OpenVINO's performance counters",
         "FConv6",
         "245 GMAC/s",
@@ -173,3 +174,18 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     with pytest.raises((OSError, GaitEdgeError)):
         write_report(make_document(), tmp_path / "none" / "page.html")
+
+
+def test_warnings_that_differ_in_numbers_alone_are_said_once() -> None:
+    rows = [
+        dataclasses.replace(make_row(batch), warnings=[f"the times vary by {batch}.5%: end other programs"])
+        for batch in (1, 2, 3)
+    ]
+    document = dataclasses.replace(bare(), rows=rows, warnings=["begun anew"])
+    assert all_warnings(document) == [
+        "begun anew",
+        "1 × 30 frames, openvino, fp32, exported, 2 threads: the times vary by 1.5%: end other programs "
+        "(and 2 others)",
+    ]
+    alone = dataclasses.replace(document, rows=rows[:1])
+    assert all_warnings(alone) == ["begun anew", "the times vary by 1.5%: end other programs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,7 @@ __all__ = [
     "FIGURES",
     "METRICS",
     "Metric",
+    "all_warnings",
     "cells",
     "element",
     "facts",
@@ -175,6 +177,22 @@ def name_variant(configuration: Configuration) -> str:
 def name_row(configuration: Configuration) -> str:
     """A row in a few words."""
     return f"{configuration.batch} × {configuration.frames} frames, {name_variant(configuration)}"
+
+
+def all_warnings(document: Document) -> list[str]:
+    """Of the whole run and of its rows; of those that differ in their numbers alone, the first."""
+    if len(document.rows) == 1:
+        return list(dict.fromkeys([*document.warnings, *document.rows[0].warnings]))
+    kinds: dict[str, list[str]] = {}
+    for row in document.rows:
+        for warning in row.warnings:
+            named = f"{name_row(row.configuration)}: {warning}"
+            kinds.setdefault(re.sub(r"[\d.]+", "", warning), []).append(named)
+    more = {kind: len(named) - 1 for kind, named in kinds.items()}
+    return [
+        *dict.fromkeys(document.warnings),
+        *(named[0] + (f" (and {more[kind]} others)" if more[kind] else "") for kind, named in kinds.items()),
+    ]
 
 
 def cells(document: Document) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,17 @@ from typing import Any
 from gaitedge.profiling.comparison import Comparison
 from gaitedge.profiling.document import Document
 from gaitedge.profiling.page import charts
-from gaitedge.profiling.page.parts import element, facts, name_row, quantity, section, shown, size, table
+from gaitedge.profiling.page.parts import (
+    all_warnings,
+    element,
+    facts,
+    name_row,
+    quantity,
+    section,
+    shown,
+    size,
+    table,
+)
 from gaitedge.profiling.page.sweep import COLUMNS, distribution, headline
 
 __all__ = [
@@ -93,13 +103,10 @@ def summary(document: Document) -> str:
 
 def warnings(document: Document) -> str | None:
     """What may make the figures mean less than they seem to."""
-    found = list(document.warnings)
-    for row in document.rows:
-        where = f"{name_row(row.configuration)}: " if len(document.rows) > 1 else ""
-        found += [f"{where}{warning}" for warning in row.warnings]
+    found = all_warnings(document)
     if not found:
         return None
-    items = "".join(element("li", warning) for warning in dict.fromkeys(found))
+    items = "".join(element("li", warning) for warning in found)
     return f'<section id="warnings" class="warnings"><h2>To bear in mind</h2><ul>{items}</ul></section>'
 
 

@@ -95,8 +95,8 @@ def _best(document: Document) -> str:
             said.append(f"Nothing has {bound}.")
         else:
             named = name_row(document.rows[best.within_bound].configuration)
-            said.append(f"Most sequences a second with {bound}: {named}.")
-    for what, number in (("Most sequences a second", best.throughput), ("Least p99", best.latency)):
+            said.append(f"Most frames a second with {bound}: {named}.")
+    for what, number in (("Most frames a second", best.throughput), ("Least p99", best.latency)):
         if number is not None:
             said.append(f"{what}: {name_row(document.rows[number].configuration)}.")
     return " ".join(said)
@@ -151,7 +151,7 @@ def _praise(document: Document, number: int) -> str:
     best = document.best
     if best is None:
         return ""
-    named = {"most throughput": best.throughput, "least p99": best.latency, "within bound": best.within_bound}
+    named = {"most frames/s": best.throughput, "least p99": best.latency, "within bound": best.within_bound}
     return ", ".join(name for name, which in named.items() if which == number)
 
 
