@@ -184,8 +184,10 @@ def test_warnings_that_differ_in_numbers_alone_are_said_once() -> None:
     document = dataclasses.replace(bare(), rows=rows, warnings=["begun anew"])
     assert all_warnings(document) == [
         "begun anew",
-        "1 × 30 frames, openvino, fp32, exported, 2 threads: the times vary by 1.5%: end other programs "
-        "(and 2 others)",
+        (
+            "1 × 30 frames, openvino, fp32, exported, 2 threads: the times vary by 1.5%: end other programs "
+            "(and 2 others)"
+        ),
     ]
     alone = dataclasses.replace(document, rows=rows[:1])
     assert all_warnings(alone) == ["begun anew", "the times vary by 1.5%: end other programs"]
