@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Done, check_refusal, contents, in_process, remains, succeed
+from commands import check_refusal, contents, in_process, remains, succeed
 from processes import (
     MANY,
     check_interrupted,
@@ -286,6 +286,8 @@ def test_a_command_in_the_background_ignores_ctrl_c(bundle: Path) -> None:
         bundle,
         "--seconds",
         0.5,
+        "--repeats",
+        2,
         "--json",
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
