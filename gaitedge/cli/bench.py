@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from gaitedge.cli.console import EngineOption, Json, print_json, progress_bar
 from gaitedge.cli.gallery import KeyFileOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gaitedge.profiling.comparison import Comparison
     from gaitedge.profiling.document import Document
@@ -103,9 +104,14 @@ def bench(
     for name, place in places.items():
         if place is not None:
             check_destination(place, _FILES[name])
+    _check_apart(places)
     if compare is not None:
         if bundle is not None:
             raise InputError(f"--compare takes two profiles and no bundle, and {bundle} was given")
+        unused = {"out": out, "csv": csv, "layers": layers, "against": against, "video": video, "trace": trace}
+        for name, value in unused.items():
+            if value:
+                raise InputError(f"--compare measures nothing: leave --{name} out, or name a bundle instead")
         _compare(compare, fail_if_slower, html, json)
         return
     if fail_if_slower is not None:
@@ -116,7 +122,10 @@ def bench(
         raise InputError(f"{'--trace' if trace else '--gallery'} is of a watch: name its source with --video")
 
     from gaitedge.profiling.profile import profile
+    from gaitedge.profiling.unfinished import remove_unfinished
 
+    at_once = _numbers("--streams", streams)
+    _check_details(bundle, against, at_once, video, gallery, key_file)
     with progress_bar("loading") as progress:
         document = profile(
             bundle,
@@ -126,7 +135,7 @@ def bench(
             precisions=_texts("--precision", precision),
             plans=[name for name in _texts("--plan", plan) if name is not None],
             threads=[None] if threads is None else _numbers("--threads", threads),
-            streams=_numbers("--streams", streams),
+            streams=at_once,
             seconds=seconds,
             warmup_s=warmup,
             repeats=repeats,
@@ -139,12 +148,48 @@ def bench(
             progress=progress,
         )
     if all(row.failed is not None for row in document.rows):
+        if out is not None:
+            remove_unfinished(out)  # it holds failures alone: try again next time
         raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
-    document = _details(document, bundle, layers, against, seconds, repeats, load_inputs)
+    try:
+        document = _details(document, bundle, layers, against, seconds, repeats, load_inputs)
+        if video is not None:
+            document = _stages(document, bundle, video, gallery, key_file, trace)
+        _write(document, out, csv, html)
+    finally:  # whatever fails now, or Ctrl-C: what was measured is told
+        _show(document, json)
+
+
+def _check_apart(places: Mapping[str, Path | None]) -> None:
+    """Raise InputError where two options name one file: one would replace the other."""
+    from gaitedge.errors import InputError
+
+    seen: dict[Path, str] = {}
+    for name, place in places.items():
+        if place is not None and (other := seen.setdefault(place.resolve(), name)) != name:
+            raise InputError(f"--{other} and --{name} both name {place}: give each a file of its own")
+
+
+def _check_details(
+    bundle: Path,
+    against: str | None,
+    streams: list[int],
+    video: str | None,
+    gallery: Path | None,
+    key_file: Path | None,
+) -> None:
+    """Raise before anything is measured what would be raised after it."""
+    from gaitedge.bundle import Bundle
+    from gaitedge.people.encryption import find_key
+
+    if against is not None:
+        from gaitedge.profiling.against import check_against
+
+        check_against(against, Bundle.open(bundle), min(streams))
     if video is not None:
-        document = _stages(document, bundle, video, gallery, key_file, trace)
-    _write(document, out, csv, html)
-    _show(document, json)
+        from gaitedge.profiling.stages import check_stages
+
+        check_stages(Bundle.open(bundle), video, gallery, find_key(key_file))
 
 
 def _details(
@@ -208,11 +253,11 @@ def _write(document: Document, out: Path | None, csv: Path | None, html: Path | 
     from gaitedge.profiling.csv_file import write_csv
     from gaitedge.profiling.report import write_report
     from gaitedge.profiling.schema import write_document
-    from gaitedge.profiling.unfinished import unfinished
+    from gaitedge.profiling.unfinished import remove_unfinished
 
     if out is not None:
         write_document(document, out)
-        unfinished(out).unlink(missing_ok=True)
+        remove_unfinished(out)
     if csv is not None:
         write_csv(document, csv)
     if html is not None:
@@ -257,10 +302,11 @@ def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | 
 
 
 def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,4", param_hint=option) from None
+    parts = [part.strip() for part in text.split(",")]
+    # int() would take more: 1_0, digits of other scripts, and a thousand of them.
+    if not all(re.fullmatch(r"[+-]?[0-9]{1,18}", part) for part in parts):
+        raise typer.BadParameter(f"{text!r:.80} is no list of numbers such as 1,4", param_hint=option)
+    return [int(part) for part in parts]
 
 
 def _texts(option: str, text: str | None) -> Sequence[str | None]:

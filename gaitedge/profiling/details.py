@@ -73,11 +73,13 @@ def add_against(
     inputs: str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Document:
-    """Add something else on the same work, in turns with the chosen row.
+    """Add something else on the same work, in turns with the chosen row, or the best that has one stream.
 
     name, seconds, repeats: as gaitedge.profiling.against.measure_against takes them, and raises.
     """
     number = chosen_row(document)
+    if document.rows[number].configuration.streams != 1:
+        number = _with_one_stream(document)
     row = document.rows[number]
     wanted = row.configuration
     with Variants(Bundle.open(bundle)) as variants:
@@ -87,6 +89,15 @@ def add_against(
             path, row, number, name=name, seconds=seconds, repeats=repeats, inputs=calls, progress=progress
         )
     return dataclasses.replace(document, against=found)
+
+
+def _with_one_stream(document: Document) -> int:
+    """Number of the best row with one stream, for turns are taken one call after the other."""
+    rows = {number: row for number, row in enumerate(document.rows) if row.figures is not None}
+    single = [number for number, row in rows.items() if row.configuration.streams == 1]
+    if not single:
+        raise MachineError("no row with 1 stream was measured that something could take turns with")
+    return max(single, key=lambda number: rows[number].frames_per_second or 0.0)
 
 
 def _seed(document: Document) -> int:
