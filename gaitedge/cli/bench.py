@@ -108,7 +108,14 @@ def bench(
     if compare is not None:
         if bundle is not None:
             raise InputError(f"--compare takes two profiles and no bundle, and {bundle} was given")
-        unused = {"out": out, "csv": csv, "layers": layers, "against": against, "video": video, "trace": trace}
+        unused = {
+            "out": out,
+            "csv": csv,
+            "layers": layers,
+            "against": against,
+            "video": video,
+            "trace": trace,
+        }
         for name, value in unused.items():
             if value:
                 raise InputError(f"--compare measures nothing: leave --{name} out, or name a bundle instead")

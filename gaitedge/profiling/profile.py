@@ -93,7 +93,8 @@ def profile(
         saved = UnfinishedSweep(unfinished(out), key)
         if saved.replaced:
             warnings.append(
-                f"{printable(str(unfinished(out)))} was of other settings, another model or another machine: begun anew"
+                f"{printable(str(unfinished(out)))} was of other settings, another model or another machine: "
+                "begun anew"
             )
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     with Variants(opened) as variants, saved or contextlib.nullcontext():
@@ -139,12 +140,12 @@ def _check(
 
 def _check_how(seconds: float, warmup_s: float, repeats: int, seed: int, bound_ms: float | None) -> None:
     """Raise InputError unless it can be measured like this."""
-    if not 0 < seconds <= _LONGEST_S:
-        raise InputError(
-            f"seconds to measure a row for must be above 0 and {_LONGEST_S:,.0f} at most, not {seconds}"
-        )
-    if not 0 <= warmup_s <= _LONGEST_S:
-        raise InputError(f"seconds to warm up must be 0 or more and {_LONGEST_S:,.0f} at most, not {warmup_s}")
+    if not 0 < seconds < math.inf:
+        raise InputError(f"seconds to measure a row for must be above 0, not {seconds}")
+    if not 0 <= warmup_s < math.inf:
+        raise InputError(f"seconds to warm up must be 0 or more, not {warmup_s}")
+    if max(seconds, warmup_s) > _LONGEST_S:
+        raise InputError(f"seconds may be {_LONGEST_S:,.0f} at most, not {max(seconds, warmup_s)}")
     if repeats < 1:
         raise InputError(f"a row needs 1 repeat or more, not {repeats}")
     if repeats > _MOST_REPEATS:

@@ -108,8 +108,8 @@ class UnfinishedSweep:
         if not _lock(self._descriptor):
             self.close()
             raise InputError(
-                f"another process is at work on the same profile and keeps {self._path}: wait until it is done, "
-                "or write another file"
+                f"another process is at work on the same profile and keeps {self._path}: wait until it "
+                "is done, or write another file"
             )
         return self._descriptor
 

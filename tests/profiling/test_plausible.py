@@ -36,7 +36,9 @@ def test_a_measured_profile_passes() -> None:
     check_plausible(make_document())
     nothing = dataclasses.replace(
         make_document(),
-        rows=[dataclasses.replace(make_row(), figures=None, samples_ms=[], control_ms=[], failed="no memory")],
+        rows=[
+            dataclasses.replace(make_row(), figures=None, samples_ms=[], control_ms=[], failed="no memory")
+        ],
     )
     check_plausible(dataclasses.replace(nothing, best=None, against=None, layers=None))
 

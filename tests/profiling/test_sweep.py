@@ -85,7 +85,7 @@ def test_a_bundle_that_is_replaced_meanwhile_ends_the_sweep(variants: Variants, 
             return super().__call__(bundle, *arguments)  # type: ignore[arg-type]
 
     with UnfinishedSweep(tmp_path / "unfinished", "key") as saved:
-        with pytest.raises(InputError, match=r"walkers\.gait was replaced or taken away while it was measured"):
+        with pytest.raises(InputError, match=r"walkers\.gait was replaced or taken away"):
             sweep(variants, ROWS, SETTINGS, 2, saved, None, Replacing())
         assert [entry["row"] for entry in saved.entries] == [0, 1]  # not the one that may be of the other
 
