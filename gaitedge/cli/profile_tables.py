@@ -40,7 +40,7 @@ def show_comparison(comparison: Comparison) -> None:
     say(f"after:  {comparison.after}")
     rows = [
         [
-            _name(pair.after) if pair.before == pair.after else f"{_name(pair.before)} → {_name(pair.after)}",
+            _pair_name(pair.before, pair.after),
             _ms(pair.before_ms),
             _ms(pair.after_ms),
             f"{pair.end_to_end.ratio:.3f}×",
@@ -244,6 +244,11 @@ def _name(configuration: Configuration) -> str:
     from gaitedge.profiling.page.parts import name_row
 
     return name_row(configuration)
+
+
+def _pair_name(before: Configuration, after: Configuration) -> str:
+    other = [str(value) for name, value in vars(before).items() if value != getattr(after, name)]
+    return _name(after) + (f" (before: {', '.join(other)})" if other else "")
 
 
 def _ms(value: float | None) -> str | None:

@@ -4,10 +4,12 @@ A ratio is before over after: above 1, after is faster, or needs less. gaitedge.
 the intervals come from.
 
 What the machine itself did meanwhile is told by the control, a fixed piece of work that was timed beside each
-repeat (`Row.control_ms`). A verdict must hold twice: for the ratio as measured, and for the ratio without the
-control's. Where the control's interval excludes 1, that is the ratio of the times each over the control of
-its own repeat, with its own interval; else the measured interval over the control's ratio. So a control can
-take a verdict back; it never makes one.
+repeat (`Row.control_ms`). A verdict must hold three times: for the ratio as measured, for the ratio without
+the control's, and without the control's squared, because a busy machine may slow an engine by more than other
+work: of two profiles of one engine, one taken beside a busy neighbour, the engine was 1.92 times as fast and
+the control 1.62 times. Where the control's interval excludes 1, these are ratios of the times each over the
+control of its own repeat, with their own intervals; else the measured interval over the control's ratio. So a
+control can take a verdict back; it never makes one.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ _WAYS = (_ALL, ("plan", "batch", "frames", "threads", "streams"), ("batch", "fra
 """What two rows have in common: the first way by which any pair is found is taken for all."""
 _FEW_CONTROLS = 3  # starts, below which the control has a ratio and no interval
 _FEW_FOR_P99 = 100  # runs of a repeat, below which trtexec's p99 is the slowest run
+_POWERS = (1, 2)  # of the control's change that an engine's may be
 _MANY = 20  # pairs, of which one seems to differ by chance
 _SIDES = ("before", "after")
 
@@ -62,9 +65,8 @@ class Pair:
     """Of the fixed work, before over after: above 1, the machine itself was faster after. Without an
     interval (low = ratio = high) where it was timed beside fewer than three starts; None where a side has
     none."""
-    corrected: Interval | None
-    """end_to_end of the times each over the control of its repeat; where the control's interval excludes 1,
-    else None."""
+    corrected: list[Interval]
+    """end_to_end without what the control did, and without its square; empty where a side has no control."""
     starts_repeated: bool
     """Whether the intervals cover what changes from one start to the next."""
     verdict: str
@@ -138,7 +140,7 @@ def slower_than(comparison: Comparison, share: float) -> list[Pair]:
     """
     found = []
     for pair in comparison.pairs:
-        high = max(pair.end_to_end.high, _without(pair.end_to_end, pair.control, pair.corrected).high)
+        high = max(interval.high for interval in (pair.end_to_end, *pair.corrected))
         found += [pair] if 1 / high > 1 + share else []
     return found
 
@@ -221,12 +223,10 @@ def _pair(before: Sequence[Row], after: Sequence[Row], one: int, other: int) -> 
         typical = ratio_interval(first.samples_ms, second.samples_ms)
         throughput = ratio_interval(first.samples_ms, second.samples_ms, "mean")
         control = _control(first.control_ms, second.control_ms)
-        corrected = None
-        if control is not None and not control.low <= 1 <= control.high:
-            corrected = ratio_interval(_over_control(first), _over_control(second)).interval
+        corrected = [] if control is None else _without(first, second, typical.interval, control)
     except InputError as error:
         return None, str(error)
-    found = verdict(typical.interval, _without(typical.interval, control, corrected))
+    found = verdict(typical.interval, *corrected)
     pair = Pair(
         one,
         other,
@@ -268,20 +268,26 @@ def _control(before: Sequence[float], after: Sequence[float]) -> Interval | None
     return Interval(ratio, ratio, ratio)
 
 
-def _over_control(row: Row) -> list[list[float]]:
-    """Times in units of the control beside them; of its typical time where it is not one a repeat."""
+def _without(first: Row, second: Row, measured: Interval, control: Interval) -> list[Interval]:
+    """The ratio without the control's, and without its square."""
+    if not control.low <= 1 <= control.high:
+        return [
+            ratio_interval(_over_control(first, power), _over_control(second, power)).interval
+            for power in _POWERS
+        ]
+    ratios = [control.ratio**power for power in _POWERS]
+    return [Interval(measured.ratio / by, measured.low / by, measured.high / by) for by in ratios]
+
+
+def _over_control(row: Row, power: int) -> list[list[float]]:
+    """Times over a power of the control beside them; of its typical time where it is not one a repeat."""
     controls = row.control_ms
     if len(controls) != len(row.samples_ms):
         controls = [statistics.geometric_mean(controls)] * len(row.samples_ms)
-    return [[ms / control for ms in repeat] for repeat, control in zip(row.samples_ms, controls, strict=True)]
-
-
-def _without(measured: Interval, control: Interval | None, corrected: Interval | None) -> Interval:
-    """The measured ratio without what the machine itself did."""
-    if corrected is not None or control is None:
-        return corrected or measured
-    ratio = control.ratio
-    return Interval(measured.ratio / ratio, measured.low / ratio, measured.high / ratio)
+    return [
+        [ms / control**power for ms in repeat]
+        for repeat, control in zip(row.samples_ms, controls, strict=True)
+    ]
 
 
 def _over(before: Energy | Memory | None, after: Energy | Memory | None, name: str) -> float | None:
