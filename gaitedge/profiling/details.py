@@ -13,20 +13,24 @@ from gaitedge.profiling.document import Document, Roofline
 from gaitedge.profiling.inputs import make_inputs
 from gaitedge.profiling.layers import measure_layers
 from gaitedge.profiling.roofline import measure_roofline
+from gaitedge.profiling.sweep import best
 from gaitedge.profiling.variants import Variants
 
 __all__ = ["add_against", "add_layers", "chosen_row"]
 
 
 def chosen_row(document: Document) -> int:
-    """Number of the row that is looked into: the best within the bound, or with the most frames a second.
+    """Number of the row that is looked into: the best one (Best.row) of those with one stream.
 
-    Raises MachineError, with the first reason, where no row was measured.
+    What looks into it makes one call after the other; only where every row has several streams is it the best
+    of them. Raises MachineError, with the first reason, where no row was measured.
     """
-    best = document.best
-    for number in () if best is None else (best.within_bound, best.throughput):
-        if number is not None:
-            return number
+    measured = [number for number, row in enumerate(document.rows) if row.figures is not None]
+    single = [number for number in measured if document.rows[number].configuration.streams == 1]
+    numbers, bound = single or measured, None if document.best is None else document.best.bound_ms
+    found = best([document.rows[number] for number in numbers], bound).row
+    if found is not None:
+        return numbers[found]
     why = next((row.failed for row in document.rows if row.failed), "it has no rows")
     raise MachineError(f"nothing was measured that could be looked into: {why}")
 

@@ -140,6 +140,14 @@ class Best:
     within_bound: int | None = None
     """The most frames a second among the rows whose p99 is within the bound; None where none is."""
 
+    @property
+    def row(self) -> int | None:
+        """The row that stands for all: of those within the bound; where none is, the one with the least p99;
+        without a bound, the one with most throughput."""
+        if self.bound_ms is None:
+            return self.throughput
+        return self.latency if self.within_bound is None else self.within_bound
+
 
 @dataclass(frozen=True)
 class Interval:
