@@ -68,6 +68,11 @@ def reaches(path: Path, forbidden: str) -> bool:
         ("people/", ["gaitedge.export", "gaitedge.cli", "gaitedge.model", "torch"]),
         ("video/", ["gaitedge.export", "gaitedge.people", "gaitedge.cli", "gaitedge.model", "torch"]),
         ("watching/", ["gaitedge.export", "gaitedge.cli", "gaitedge.model", "gaitedge.training", "torch"]),
+        ("profiling/", ["gaitedge.cli", "gaitedge.training", "gaitedge.evaluation"]),
+        *(
+            (room, ["gaitedge.profiling"])
+            for room in ("engines/", "export/", "calibration/", "machine/", "people/", "video/", "watching/")
+        ),
         ("bundle.py", ["gaitedge.engines", "gaitedge.export", "gaitedge.people", "gaitedge.data"]),
         ("model.py", ["gaitedge.data", "gaitedge.engines", "gaitedge.export", "gaitedge.training"]),
         ("config.py", ["gaitedge.weights", "gaitedge.model", "gaitedge.data"]),
