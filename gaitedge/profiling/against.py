@@ -32,7 +32,7 @@ from gaitedge.profiling.document import Against, Configuration, Figures, Row
 from gaitedge.profiling.figures import summarize
 from gaitedge.profiling.turns import Worker
 
-__all__ = ["measure_against"]
+__all__ = ["check_other", "measure_against"]
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Inputs = Sequence[NDArray[np.uint8]]
@@ -72,7 +72,7 @@ def measure_against(
     """
     wanted = row.configuration
     _check(row, row_number, seconds, warmup_s, repeats)
-    other = _other(name)
+    other = check_other(name)
     silhouettes = _inputs(wanted, inputs, seed)
     rounds: list[list[tuple[float, float]]] = []
     samples: list[list[float]] = []
@@ -126,8 +126,12 @@ def _check(row: Row, number: int, seconds: float, warmup_s: float, repeats: int)
         )
 
 
-def _other(name: str) -> Path | None:
-    """Another bundle's path; None is PyTorch, which has to be here."""
+def check_other(name: str) -> Path | None:
+    """Another bundle's path; None is PyTorch.
+
+    Raises InputError where the name is neither, MissingPackage where there is no PyTorch, and what
+    Bundle.open raises.
+    """
     if name == PYTORCH:
         if importlib.util.find_spec("torch") is None:
             require("torch", _WHY)
