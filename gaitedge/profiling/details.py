@@ -64,6 +64,10 @@ def add_layers(
         path, _, _ = variants.find(row.plan, row.engine, row.precision)
         calls = make_inputs(inputs, row.batch, row.frames, _seed(document), 0)
         layers = measure_layers(path, row, number, seconds=seconds, inputs=calls, roofline=roofline)
+    if all(block.bytes is None for block in layers.blocks):
+        warnings.append(
+            f"no bytes of the blocks, nor shares of the roofline: our kernels' graph is not in {row.precision}"
+        )
     return dataclasses.replace(document, layers=layers, roofline=roofline, warnings=warnings)
 
 
