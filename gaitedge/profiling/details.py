@@ -66,7 +66,7 @@ def add_layers(
         layers = measure_layers(path, row, number, seconds=seconds, inputs=calls, roofline=roofline)
     if all(block.bytes is None for block in layers.blocks):
         warnings.append(
-            f"no bytes of the blocks, nor shares of the roofline: our kernels' graph is not in {row.precision}"
+            f"no bytes of blocks, nor shares of the roofline: our kernels' graph is not in {row.precision}"
         )
     return dataclasses.replace(document, layers=layers, roofline=roofline, warnings=warnings)
 
