@@ -38,7 +38,9 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(help="Of a CPU's engine, as in 1,2; all cores by default.")
     ] = None,
-    streams: Annotated[str, typer.Option(help="Calls at the same time, as in 1,2.")] = "1",
+    streams: Annotated[
+        str, typer.Option(help="Calls at the same time, as in 1,2; on a CPU each with all the threads.")
+    ] = "1",
     engine: EngineOption = "auto",
     seconds: Annotated[float, typer.Option(help="To measure each configuration for.")] = 3.0,
     warmup: Annotated[float, typer.Option(help="Seconds before, in each repeat.")] = 0.2,
@@ -156,7 +158,7 @@ def bench(
     document, problems = _further(
         document,
         {
-            "layers": (lambda found: _layers(found, bundle, load_inputs)) if layers else None,
+            "layers": (lambda found: _layers(found, bundle, seconds, load_inputs)) if layers else None,
             f"comparison with {against}": (
                 lambda found: _against(found, bundle, str(against), seconds, repeats, load_inputs)
             )
@@ -194,11 +196,17 @@ def _further(
     return document, problems
 
 
-def _layers(document: Document, bundle: Path, inputs: str | None) -> Document:
+def _layers(document: Document, bundle: Path, seconds: float, inputs: str | None) -> Document:
     from gaitedge.profiling.details import add_layers
 
     with progress_bar("layers") as progress:
-        return add_layers(document, bundle, inputs=inputs, progress=lambda name: progress(0, 0, name))
+        return add_layers(
+            document,
+            bundle,
+            seconds=seconds,
+            inputs=inputs,
+            progress=lambda name: progress(0, 0, name),
+        )
 
 
 def _against(

@@ -18,6 +18,8 @@ from gaitedge.profiling.variants import Variants
 
 __all__ = ["add_against", "add_layers", "chosen_row"]
 
+_APART = 0.1  # of a call, beyond which it is told that its layers are not all of it
+
 
 def chosen_row(document: Document) -> int:
     """Number of the row that is looked into: the best one (Best.row) of those with one stream.
@@ -64,6 +66,12 @@ def add_layers(
         path, _, _ = variants.find(row.plan, row.engine, row.precision)
         calls = make_inputs(inputs, row.batch, row.frames, _seed(document), 0)
         layers = measure_layers(path, row, number, seconds=seconds, inputs=calls, roofline=roofline)
+    told = layers.sum_ms / layers.total_ms
+    if abs(told - 1) > _APART:
+        warnings.append(
+            f"the layers take {told:.0%} of a call: the rest is beside them, such as copies, waiting, "
+            "other programs"
+        )
     if all(block.bytes is None for block in layers.blocks):
         warnings.append(
             f"no bytes of blocks, nor shares of the roofline: our kernels' graph is not in {row.precision}"

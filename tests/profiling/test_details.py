@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
-from profiles import make_document, make_row
+from bundles import SMALL, bundle_of
+from profiles import make_document, make_layers, make_row
 
 from gaitedge.errors import MachineError
-from gaitedge.profiling.details import chosen_row
-from gaitedge.profiling.document import Document, Row
+from gaitedge.profiling import details
+from gaitedge.profiling.details import add_layers, chosen_row
+from gaitedge.profiling.document import Document, Layers, Row
 from gaitedge.profiling.sweep import best
 
 
@@ -39,3 +42,31 @@ def test_rows_that_failed_are_passed_over() -> None:
     assert chosen_row(document_of(failed, QUICK)) == 1
     with pytest.raises(MachineError, match="could be looked into: no memory"):
         chosen_row(document_of(failed))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, ()),
+        ({"total_ms": 20.0}, ("the layers take 78% of a call: ",)),
+        ({"blocks": []}, ("no bytes of blocks, nor shares of the roofline: ",)),
+    ],
+)
+def test_what_layers_do_not_tell_is_a_warning(
+    change: dict[str, object], said: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_roofline(*_: object, **__: object) -> None:
+        raise MachineError("nothing here measures it")
+
+    def measured(*_: object, **__: object) -> Layers:
+        return dataclasses.replace(make_layers(), **change)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(details, "measure_roofline", no_roofline)
+    monkeypatch.setattr(details, "measure_layers", measured)
+    document = dataclasses.replace(document_of(QUICK), warnings=[])
+    found = add_layers(document, bundle_of(SMALL).save(tmp_path / "box.gait").path)
+    assert found.layers == measured()
+    first, *others = found.warnings
+    assert first == "no roofline: nothing here measures it"
+    assert len(others) == len(said)
+    assert all(warning.startswith(start) for warning, start in zip(others, said, strict=True))
