@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -14,8 +14,9 @@ from gaitedge.cli.console import EngineOption, Json, print_json, progress_bar
 from gaitedge.cli.gallery import KeyFileOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from gaitedge.errors import GaitEdgeError
     from gaitedge.profiling.comparison import Comparison
     from gaitedge.profiling.document import Document
 
@@ -37,7 +38,9 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(help="Of a CPU's engine, as in 1,2; all cores by default.")
     ] = None,
-    streams: Annotated[str, typer.Option(help="Calls at the same time, as in 1,2.")] = "1",
+    streams: Annotated[
+        str, typer.Option(help="Calls at the same time, as in 1,2; on a CPU each with all the threads.")
+    ] = "1",
     engine: EngineOption = "auto",
     seconds: Annotated[float, typer.Option(help="To measure each configuration for.")] = 3.0,
     warmup: Annotated[float, typer.Option(help="Seconds before, in each repeat.")] = 0.2,
@@ -106,6 +109,9 @@ def bench(
     if compare is not None:
         if bundle is not None:
             raise InputError(f"--compare takes two profiles and no bundle, and {bundle} was given")
+        for name in ("out", "csv", "trace"):
+            if places[name] is not None:
+                raise InputError(f"--{name} is of a measurement; a comparison is written by --html or --json")
         _compare(compare, fail_if_slower, html, json)
         return
     if fail_if_slower is not None:
@@ -115,8 +121,15 @@ def bench(
     if video is None and (trace or gallery):
         raise InputError(f"{'--trace' if trace else '--gallery'} is of a watch: name its source with --video")
 
+    from gaitedge.profiling.against import check_other
     from gaitedge.profiling.profile import profile
+    from gaitedge.profiling.unfinished import unfinished
 
+    at_once = _numbers("--streams", streams)
+    if against is not None:
+        check_other(against)
+        if 1 not in at_once:
+            raise InputError("--against takes turns one call after the other: have 1 among --streams")
     with progress_bar("loading") as progress:
         document = profile(
             bundle,
@@ -126,7 +139,7 @@ def bench(
             precisions=_texts("--precision", precision),
             plans=[name for name in _texts("--plan", plan) if name is not None],
             threads=[None] if threads is None else _numbers("--threads", threads),
-            streams=_numbers("--streams", streams),
+            streams=at_once,
             seconds=seconds,
             warmup_s=warmup,
             repeats=repeats,
@@ -139,40 +152,78 @@ def bench(
             progress=progress,
         )
     if all(row.failed is not None for row in document.rows):
+        if out is not None:
+            unfinished(out).unlink(missing_ok=True)  # else the next run would take its word for it
         raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
-    document = _details(document, bundle, layers, against, seconds, repeats, load_inputs)
-    if video is not None:
-        document = _stages(document, bundle, video, gallery, key_file, trace)
+    document, problems = _further(
+        document,
+        {
+            "layers": (lambda found: _layers(found, bundle, seconds, load_inputs)) if layers else None,
+            f"comparison with {against}": (
+                lambda found: _against(found, bundle, str(against), seconds, repeats, load_inputs)
+            )
+            if against is not None
+            else None,
+            f"stages of {video}": (lambda found: _stages(found, bundle, str(video), gallery, key_file, trace))
+            if video is not None
+            else None,
+        },
+    )
     _write(document, out, csv, html)
     _show(document, json)
+    if problems:
+        raise problems[0]
 
 
-def _details(
-    document: Document,
-    bundle: Path,
-    layers: bool,
-    against: str | None,
-    seconds: float,
-    repeats: int,
-    inputs: str | None,
+def _further(
+    document: Document, parts: dict[str, Callable[[Document], Document] | None]
+) -> tuple[Document, list[GaitEdgeError]]:
+    """Add what was asked for beside the rows. What fails is a warning, and costs nothing else."""
+    import dataclasses
+
+    from gaitedge.errors import GaitEdgeError, one_line
+
+    problems = []
+    for name, add in parts.items():
+        if add is None:
+            continue
+        try:
+            document = add(document)
+        except GaitEdgeError as problem:
+            problems.append(problem)
+            said = f"no {name}: {one_line(problem)}"
+            document = dataclasses.replace(document, warnings=[*document.warnings, said])
+    return document, problems
+
+
+def _layers(document: Document, bundle: Path, seconds: float, inputs: str | None) -> Document:
+    from gaitedge.profiling.details import add_layers
+
+    with progress_bar("layers") as progress:
+        return add_layers(
+            document,
+            bundle,
+            seconds=seconds,
+            inputs=inputs,
+            progress=lambda name: progress(0, 0, name),
+        )
+
+
+def _against(
+    document: Document, bundle: Path, name: str, seconds: float, repeats: int, inputs: str | None
 ) -> Document:
-    from gaitedge.profiling.details import add_against, add_layers
+    from gaitedge.profiling.details import add_against
 
-    if layers:
-        with progress_bar("layers") as progress:
-            document = add_layers(document, bundle, inputs=inputs, progress=lambda name: progress(0, 0, name))
-    if against is not None:
-        with progress_bar(f"against {against}") as progress:
-            document = add_against(
-                document,
-                bundle,
-                against,
-                seconds=2 * seconds,  # for both
-                repeats=repeats,
-                inputs=inputs,
-                progress=lambda share: progress(round(100 * share), 100),
-            )
-    return document
+    with progress_bar(f"against {name}") as progress:
+        return add_against(
+            document,
+            bundle,
+            name,
+            seconds=2 * seconds,  # for both
+            repeats=repeats,
+            inputs=inputs,
+            progress=lambda share: progress(round(100 * share), 100),
+        )
 
 
 def _stages(
@@ -186,16 +237,22 @@ def _stages(
     import dataclasses
 
     from gaitedge.bundle import Bundle
+    from gaitedge.engines.frames import FrameEngineName
     from gaitedge.people.encryption import find_key
+    from gaitedge.profiling.details import chosen_row
     from gaitedge.profiling.stages import measure_stages
     from gaitedge.watching.tracing import write_chrome_trace
 
     key = find_key(key_file)
+    row = document.rows[chosen_row(document)].configuration
     with progress_bar(f"watching {video}") as progress:
         stages, found = measure_stages(
             Bundle.open(bundle),
             video,
             gallery,
+            # The frame network alone has no TensorRT engine.
+            engine=row.engine if row.engine in get_args(FrameEngineName) else "auto",
+            threads=row.threads,
             key=key,
             progress=lambda status: progress(status.frames, 0),
         )
@@ -234,7 +291,8 @@ def _show(document: Document, json: bool) -> None:
 def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | None, json: bool) -> None:
     from gaitedge.cli import profile_tables
     from gaitedge.errors import MachineError
-    from gaitedge.profiling.comparison import compare, parse_share, slower_than
+    from gaitedge.profiling.comparison import compare
+    from gaitedge.profiling.gate import failed_since, parse_share, slower_than
     from gaitedge.profiling.report import write_report
     from gaitedge.profiling.schema import read_document
 
@@ -247,7 +305,15 @@ def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | 
         print_json(found)
     else:
         profile_tables.show_comparison(found)
-    slower = [] if share is None else slower_than(found, share)
+    if share is None:
+        return
+    failed = failed_since(before, after, found)
+    if failed:
+        raise MachineError(
+            f"{len(failed)} of the configurations that {paths[0]} has figures of failed in {paths[1]}: "
+            f"{failed[0]}"
+        )
+    slower = slower_than(found, share)
     if slower:
         worst = min(slower, key=lambda pair: pair.end_to_end.ratio)
         raise MachineError(

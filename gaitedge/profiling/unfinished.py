@@ -7,24 +7,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gaitedge.errors import InputError
 from gaitedge.files import naming, sha256, sync_folder
 
-__all__ = ["UnfinishedSweep", "check_destination", "unfinished"]
+__all__ = ["UnfinishedSweep", "unfinished"]
 
 
 def unfinished(out: Path) -> Path:
     """Where a sweep that is to become the profile `out` keeps what it has measured."""
     return out.with_name(f".{out.name}.unfinished")
-
-
-def check_destination(path: Path) -> Path:
-    """Raise InputError unless a profile can be written at `path`."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the profile to write, as in {path / 'profile.json'}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    return path
 
 
 class UnfinishedSweep:

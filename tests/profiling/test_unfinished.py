@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from gaitedge.errors import InputError
-from gaitedge.profiling.unfinished import UnfinishedSweep, check_destination, unfinished
+from gaitedge.profiling.unfinished import UnfinishedSweep, unfinished
 
 ENTRIES = [{"row": 0, "times": [1.5, 2.0]}, {"row": 1, "failed": "für nichts"}, {"row": 0, "times": []}]
 
@@ -63,10 +60,5 @@ def test_a_damaged_line_and_what_follows_are_measured_again(tmp_path: Path) -> N
     assert UnfinishedSweep(path, "key").entries == ENTRIES[:1]
 
 
-def test_where_a_profile_can_be_written(tmp_path: Path) -> None:
-    assert unfinished(tmp_path / "a.json").name == ".a.json.unfinished"
-    assert check_destination(tmp_path / "a.json") == tmp_path / "a.json"
-    with pytest.raises(InputError, match="is a folder; name the profile"):
-        check_destination(tmp_path)
-    with pytest.raises(InputError, match="there is no folder"):
-        check_destination(tmp_path / "none" / "a.json")
+def test_it_lies_beside_the_profile(tmp_path: Path) -> None:
+    assert unfinished(tmp_path / "a.json") == tmp_path / ".a.json.unfinished"
