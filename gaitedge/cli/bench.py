@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from gaitedge.cli.bench_options import check_apart, check_details, milliseconds, numbers, texts
 from gaitedge.cli.console import EngineOption, Json, print_json, progress_bar
 from gaitedge.cli.gallery import KeyFileOption
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable
 
+    from gaitedge.errors import GaitEdgeError
     from gaitedge.profiling.comparison import Comparison
     from gaitedge.profiling.document import Document
 
@@ -38,7 +38,9 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(help="Of a CPU's engine, as in 1,2; all cores by default.")
     ] = None,
-    streams: Annotated[str, typer.Option(help="Calls at the same time, as in 1,2.")] = "1",
+    streams: Annotated[
+        str, typer.Option(help="Calls at the same time, as in 1,2; on a CPU each with all the threads.")
+    ] = "1",
     engine: EngineOption = "auto",
     seconds: Annotated[float, typer.Option(help="To measure each configuration for.")] = 3.0,
     warmup: Annotated[float, typer.Option(help="Seconds before, in each repeat.")] = 0.2,
@@ -104,7 +106,7 @@ def bench(
     for name, place in places.items():
         if place is not None:
             check_destination(place, _FILES[name])
-    _check_apart(places)
+    check_apart(places)
     if compare is not None:
         if bundle is not None:
             raise InputError(f"--compare takes two profiles and no bundle, and {bundle} was given")
@@ -131,24 +133,24 @@ def bench(
     from gaitedge.profiling.profile import profile
     from gaitedge.profiling.unfinished import remove_unfinished
 
-    at_once = _numbers("--streams", streams)
-    _check_details(bundle, against, at_once, video, gallery, key_file)
+    at_once = numbers("--streams", streams)
+    check_details(bundle, against, at_once, video, gallery, key_file)
     with progress_bar("loading") as progress:
         document = profile(
             bundle,
             engine=engine,
-            batches=_numbers("--batch", batch),
-            frames=_numbers("--frames", frames),
-            precisions=_texts("--precision", precision),
-            plans=[name for name in _texts("--plan", plan) if name is not None],
-            threads=[None] if threads is None else _numbers("--threads", threads),
+            batches=numbers("--batch", batch),
+            frames=numbers("--frames", frames),
+            precisions=texts("--precision", precision),
+            plans=[name for name in texts("--plan", plan) if name is not None],
+            threads=[None] if threads is None else numbers("--threads", threads),
             streams=at_once,
             seconds=seconds,
             warmup_s=warmup,
             repeats=repeats,
             inputs=load_inputs,
             seed=seed,
-            bound_ms=None if latency_bound is None else _milliseconds(latency_bound),
+            bound_ms=None if latency_bound is None else milliseconds(latency_bound),
             energy=energy,
             out=out,
             command=shlex.join(["gaitedge", *sys.argv[1:]]),
@@ -156,75 +158,81 @@ def bench(
         )
     if all(row.failed is not None for row in document.rows):
         if out is not None:
-            remove_unfinished(out)  # it holds failures alone: try again next time
+            remove_unfinished(out)  # else the next run would take its word for it
         raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
     try:
-        document = _details(document, bundle, layers, against, seconds, repeats, load_inputs)
-        if video is not None:
-            document = _stages(document, bundle, video, gallery, key_file, trace)
+        document, problems = _further(
+            document,
+            {
+                "layers": (lambda found: _layers(found, bundle, seconds, load_inputs)) if layers else None,
+                f"comparison with {against}": (
+                    lambda found: _against(found, bundle, str(against), seconds, repeats, load_inputs)
+                )
+                if against is not None
+                else None,
+                f"stages of {video}": (
+                    lambda found: _stages(found, bundle, str(video), gallery, key_file, trace)
+                )
+                if video is not None
+                else None,
+            },
+        )
         _write(document, out, csv, html)
-    finally:  # whatever fails now, or Ctrl-C: what was measured is told
+    finally:  # a full disk, or Ctrl-C: what was measured is told
         _show(document, json)
+    if problems:
+        raise problems[0]
 
 
-def _check_apart(places: Mapping[str, Path | None]) -> None:
-    """Raise InputError where two options name one file: one would replace the other."""
-    from gaitedge.errors import InputError
+def _further(
+    document: Document, parts: dict[str, Callable[[Document], Document] | None]
+) -> tuple[Document, list[GaitEdgeError]]:
+    """Add what was asked for beside the rows. What fails is a warning, and costs nothing else."""
+    import dataclasses
 
-    seen: dict[Path, str] = {}
-    for name, place in places.items():
-        if place is not None and (other := seen.setdefault(place.resolve(), name)) != name:
-            raise InputError(f"--{other} and --{name} both name {place}: give each a file of its own")
+    from gaitedge.errors import GaitEdgeError, one_line
 
-
-def _check_details(
-    bundle: Path,
-    against: str | None,
-    streams: list[int],
-    video: str | None,
-    gallery: Path | None,
-    key_file: Path | None,
-) -> None:
-    """Raise before anything is measured what would be raised after it."""
-    from gaitedge.bundle import Bundle
-    from gaitedge.people.encryption import find_key
-
-    if against is not None:
-        from gaitedge.profiling.against import check_against
-
-        check_against(against, Bundle.open(bundle), min(streams))
-    if video is not None:
-        from gaitedge.profiling.stages import check_stages
-
-        check_stages(Bundle.open(bundle), video, gallery, find_key(key_file))
+    problems = []
+    for name, add in parts.items():
+        if add is None:
+            continue
+        try:
+            document = add(document)
+        except GaitEdgeError as problem:
+            problems.append(problem)
+            said = f"no {name}: {one_line(problem)}"
+            document = dataclasses.replace(document, warnings=[*document.warnings, said])
+    return document, problems
 
 
-def _details(
-    document: Document,
-    bundle: Path,
-    layers: bool,
-    against: str | None,
-    seconds: float,
-    repeats: int,
-    inputs: str | None,
+def _layers(document: Document, bundle: Path, seconds: float, inputs: str | None) -> Document:
+    from gaitedge.profiling.details import add_layers
+
+    with progress_bar("layers") as progress:
+        return add_layers(
+            document,
+            bundle,
+            seconds=seconds,
+            inputs=inputs,
+            progress=lambda name: progress(0, 0, name),
+        )
+
+
+def _against(
+    document: Document, bundle: Path, name: str, seconds: float, repeats: int, inputs: str | None
 ) -> Document:
-    from gaitedge.profiling.details import add_against, add_layers
+    from gaitedge.profiling.details import add_against
 
-    if layers:
-        with progress_bar("layers") as progress:
-            document = add_layers(document, bundle, inputs=inputs, progress=lambda name: progress(0, 0, name))
-    if against is not None:
-        with progress_bar(f"against {against}") as progress:
-            document = add_against(
-                document,
-                bundle,
-                against,
-                seconds=2 * seconds,  # for both
-                repeats=repeats,
-                inputs=inputs,
-                progress=lambda share: progress(round(100 * share), 100),
-            )
-    return document
+    with progress_bar(f"against {name}") as progress:
+        return add_against(
+            document,
+            bundle,
+            name,
+            seconds=2 * seconds,  # for both
+            repeats=repeats,
+            inputs=inputs,
+            progress=lambda share: progress(round(100 * share), 100),
+        )
 
 
 def _stages(
@@ -238,16 +246,22 @@ def _stages(
     import dataclasses
 
     from gaitedge.bundle import Bundle
+    from gaitedge.engines.frames import FrameEngineName
     from gaitedge.people.encryption import find_key
+    from gaitedge.profiling.details import chosen_row
     from gaitedge.profiling.stages import measure_stages
     from gaitedge.watching.tracing import write_chrome_trace
 
     key = find_key(key_file)
+    row = document.rows[chosen_row(document)].configuration
     with progress_bar(f"watching {video}") as progress:
         stages, found = measure_stages(
             Bundle.open(bundle),
             video,
             gallery,
+            # The frame network alone has no TensorRT engine.
+            engine=row.engine if row.engine in get_args(FrameEngineName) else "auto",
+            threads=row.threads,
             key=key,
             progress=lambda status: progress(status.frames, 0),
         )
@@ -286,7 +300,8 @@ def _show(document: Document, json: bool) -> None:
 def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | None, json: bool) -> None:
     from gaitedge.cli import profile_tables
     from gaitedge.errors import MachineError
-    from gaitedge.profiling.comparison import compare, parse_share, slower_than
+    from gaitedge.profiling.comparison import compare
+    from gaitedge.profiling.gate import failed_since, parse_share, slower_than
     from gaitedge.profiling.report import write_report
     from gaitedge.profiling.schema import read_document
 
@@ -299,43 +314,18 @@ def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | 
         print_json(found)
     else:
         profile_tables.show_comparison(found)
-    slower = [] if share is None else slower_than(found, share)
+    if share is None:
+        return
+    failed = failed_since(before, after, found)
+    if failed:
+        raise MachineError(
+            f"{len(failed)} of the configurations that {paths[0]} has figures of failed in {paths[1]}: "
+            f"{failed[0]}"
+        )
+    slower = slower_than(found, share)
     if slower:
         worst = min(slower, key=lambda pair: pair.end_to_end.ratio)
         raise MachineError(
             f"{paths[1]} is slower than {paths[0]} by more than {fail_if_slower} in {len(slower)} of "
             f"{len(found.pairs)} configurations, at most by {100 * (1 / worst.end_to_end.ratio - 1):.1f} %"
         )
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    # int() would take more: 1_0, digits of other scripts, and a thousand of them.
-    if not all(re.fullmatch(r"[+-]?[0-9]{1,18}", part) for part in parts):
-        raise typer.BadParameter(f"{text!r:.80} is no list of numbers such as 1,4", param_hint=option)
-    return [int(part) for part in parts]
-
-
-def _texts(option: str, text: str | None) -> Sequence[str | None]:
-    if text is None:
-        return [None]
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise typer.BadParameter(f"{text!r} is no list of names with commas between", param_hint=option)
-    return parts
-
-
-def _milliseconds(text: str) -> float:
-    """Of "10ms", "0.01s" or "10"."""
-    number, factor = text.strip(), 1.0
-    for unit, size in (("ms", 1.0), ("s", 1e3)):
-        if number.endswith(unit):
-            number, factor = number.removesuffix(unit), size
-            break
-    try:
-        value = float(number) * factor
-    except ValueError:
-        value = math.nan
-    if not (0 < value < math.inf):
-        raise typer.BadParameter(f"{text!r} is no time such as 10ms", param_hint="--latency-bound")
-    return value

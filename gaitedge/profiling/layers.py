@@ -17,7 +17,7 @@ from gaitedge.engines.timing import LayerTime, LayerTimer
 from gaitedge.errors import InputError, MachineError
 from gaitedge.export.network import Network
 from gaitedge.profiling.document import Configuration, Layers, Roofline
-from gaitedge.profiling.layer_blocks import graph_of, to_blocks, to_layers
+from gaitedge.profiling.layer_blocks import graph_of, tells_bytes, to_blocks, to_layers
 from gaitedge.profiling.turns import PAUSE_S
 
 __all__ = ["measure_layers"]
@@ -91,7 +91,9 @@ def measure_layers(
         row=row,
         source=_SOURCES[engine.name],
         layers=layers,
-        blocks=to_blocks(graph, network, bundle.config, layers, times, roofline),
+        blocks=to_blocks(
+            graph, network, bundle.config, layers, times, roofline, tells_bytes(graph, precision)
+        ),
         sum_ms=sum(layer.ms for layer in layers),
         total_ms=sum(whole or [unclocked]) / ran,
         plain_ms=unclocked / ran if whole else None,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from gaitedge import __version__
 from gaitedge.bundle import Bundle
+from gaitedge.destinations import check_destination
 from gaitedge.engines import EngineName, check_options
 from gaitedge.errors import InputError
 from gaitedge.files import printable, sha256
@@ -21,7 +21,7 @@ from gaitedge.profiling.inputs import describe
 from gaitedge.profiling.measuring import MINIMUM_RUNS, TIMED_EVERY
 from gaitedge.profiling.repeat import Settings
 from gaitedge.profiling.sweep import Progress, Runner, axes, best, sweep
-from gaitedge.profiling.unfinished import UnfinishedSweep, check_destination, unfinished
+from gaitedge.profiling.unfinished import UnfinishedSweep, unfinished
 from gaitedge.profiling.variants import Variants, check_plan
 
 __all__ = ["profile"]
@@ -69,7 +69,7 @@ def profile(
     _check(engine, batches, frames, precisions, plans, threads, streams)
     _check_how(seconds, warmup_s, repeats, seed, bound_ms)
     if out is not None:
-        out = check_destination(Path(out))
+        out = check_destination(Path(out), ".json")
     opened = Bundle.open(bundle)
     settings = Settings(seconds / repeats, warmup_s, inputs, seed, energy)
     described: dict[str, Any] = {
@@ -88,7 +88,7 @@ def profile(
     saved, warnings = None, []
     if out is not None:
         members = {name: member.sha256 for name, member in opened.manifest.members.items()}
-        facts = [__version__, opened.fingerprint, members, machine["cpu"], machine["packages"], described]
+        facts = [opened.fingerprint, members, machine, described]
         key = sha256(json.dumps([facts, [list(vars(row).values()) for row in rows]]).encode())
         saved = UnfinishedSweep(unfinished(out), key)
         if saved.replaced:
@@ -96,6 +96,9 @@ def profile(
                 f"{printable(str(unfinished(out)))} was of other settings, another model or another machine: "
                 "begun anew"
             )
+        if saved.entries:
+            earlier = f"{len(saved.entries)} of {repeats * len(rows)} repeats"
+            warnings.append(f"{earlier} are of an earlier run that was interrupted")
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     with Variants(opened) as variants, saved or contextlib.nullcontext():
         found = sweep(variants, rows, settings, repeats, saved, progress, runner)

@@ -15,21 +15,12 @@ from gaitedge.files import naming, sha256, sync_folder
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["UnfinishedSweep", "check_destination", "remove_unfinished", "unfinished"]
+__all__ = ["UnfinishedSweep", "remove_unfinished", "unfinished"]
 
 
 def unfinished(out: Path) -> Path:
     """Where a sweep that is to become the profile `out` keeps what it has measured."""
     return out.with_name(f".{out.name}.unfinished")
-
-
-def check_destination(path: Path) -> Path:
-    """Raise InputError unless a profile can be written at `path`."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name the profile to write, as in {path / 'profile.json'}")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-    return path
 
 
 def remove_unfinished(out: Path) -> None:

@@ -14,12 +14,12 @@ import pytest
 from bundles import bundle_of
 from commands import check_refusal, contents, in_process, succeed
 from processes import finish, linux, start, until
-from profiles import make_row
+from profiles import make_document, make_row
 from scenes import HEIGHT, RATE, WIDTH, Person, Scene
 
 from gaitedge.bundle import Bundle
 from gaitedge.errors import MachineError
-from gaitedge.profiling.document import Document
+from gaitedge.profiling.document import Document, Row
 from gaitedge.profiling.schema import read_document, write_document
 from gaitedge.profiling.unfinished import unfinished
 
@@ -97,7 +97,8 @@ def test_an_interrupted_sweep_goes_on(bundle: Path, tmp_path: Path) -> None:
     succeed(*command)
     document = read_document(out)
     assert [row.failed for row in document.rows] == [None] * 3
-    assert document.warnings == []  # it was the same sweep
+    (warning,) = document.warnings
+    assert "of an earlier run that was interrupted" in warning
     kept = document.rows[0].samples_ms[0]  # measured before the kill, and not once more
     measured = first["repeat"]["measurement"]["end_to_end_ms"]
     assert kept == pytest.approx(measured[:: -(-len(measured) // 1000)], rel=1e-3)
@@ -141,6 +142,34 @@ def test_a_build_fails_where_it_became_slower(tmp_path: Path) -> None:
     succeed(*compared, "50%")
 
 
+def test_a_build_fails_where_a_configuration_runs_no_more(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    rows = [make_row(), make_row(2)]
+    bare = dataclasses.replace(make_document(), best=None, against=None, layers=None)
+    write_document(dataclasses.replace(bare, rows=rows), first)
+    rows[1] = Row(rows[1].configuration, failed="its process crashed (SIGSEGV)")
+    write_document(dataclasses.replace(bare, rows=rows), second)
+    done = in_process("bench", "--compare", first, second, "--fail-if-slower", "5%")
+    assert done.status == 1
+    assert "b.json: its process crashed (SIGSEGV)" in done.stderr
+    assert succeed("bench", "--compare", second, first, "--fail-if-slower", "5%")
+
+
+def test_what_fails_beside_the_rows_loses_nothing_that_was_measured(bundle: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "kept.json", tmp_path / "kept.html"
+    film = ["--video", tmp_path / "none.avi"]
+    done = in_process("bench", bundle, *QUICK, "--frames", 3, *film, "--out", out, "--html", page)
+    assert done.status == 1
+    assert "none.avi" in done.stderr
+    assert done.stderr.count("\n") == 1
+    document = read_document(out)
+    assert document.rows[0].figures is not None
+    (warning,) = document.warnings
+    assert warning.startswith(f"no stages of {film[1]}: ")
+    assert "end to end" in done.stdout
+    assert page.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -161,7 +190,7 @@ def test_a_build_fails_where_it_became_slower(tmp_path: Path) -> None:
         (["--threads", "100000"], "threads may be 1024 at most, not 100000"),
         (["--against", "torch"], "a row is compared with pytorch or with another bundle"),
         (["--against", "none.gait"], "no bundle at none.gait"),
-        (["--against", "pytorch", "--streams", "2,3"], "all rows make 2 calls or more at the same time"),
+        (["--against", "pytorch", "--streams", "2,3"], "have 1 among --streams"),
         (["--video", "none.mp4"], "no file none.mp4"),
         (["--video", "none.mp4", "--gallery", "people.db"], "no gallery at people.db"),
         (["--video", "0", "--out", "a.json", "--trace", "./a.json"], "--out and --trace both name a.json"),
@@ -171,6 +200,7 @@ def test_a_build_fails_where_it_became_slower(tmp_path: Path) -> None:
         (["--out", "none/profile.json"], "there is no folder none"),
         (["--out", "profile.txt"], "profile.txt is not named as a .json file"),
         (["--html", "page.json"], "page.json is not named as a .html file"),
+        (["--against", "abacus"], "compared with pytorch or with another bundle"),
         (["--csv", "rows.html"], "rows.html is not named as a .csv file"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from processes import linux
 
 from gaitedge.errors import InputError
-from gaitedge.profiling.unfinished import UnfinishedSweep, check_destination, remove_unfinished, unfinished
+from gaitedge.profiling.unfinished import UnfinishedSweep, remove_unfinished, unfinished
 
 ENTRIES = [{"row": 0, "times": [1.5, 2.0]}, {"row": 1, "failed": "für nichts"}, {"row": 0, "times": []}]
 
@@ -112,10 +112,5 @@ def test_a_disk_that_is_full_at_first_keeps_no_empty_file(
         assert not path.exists()
 
 
-def test_where_a_profile_can_be_written(tmp_path: Path) -> None:
-    assert unfinished(tmp_path / "a.json").name == ".a.json.unfinished"
-    assert check_destination(tmp_path / "a.json") == tmp_path / "a.json"
-    with pytest.raises(InputError, match="is a folder; name the profile"):
-        check_destination(tmp_path)
-    with pytest.raises(InputError, match="there is no folder"):
-        check_destination(tmp_path / "none" / "a.json")
+def test_it_lies_beside_the_profile(tmp_path: Path) -> None:
+    assert unfinished(tmp_path / "a.json") == tmp_path / ".a.json.unfinished"

@@ -86,7 +86,10 @@ def roofline(document: Document) -> str | None:
         "Roofline",
         f"What this machine reached in {measured.precision}: "
         f"{quantity(measured.macs_per_second / 1e9)} GMAC/s and "
-        f"{quantity(measured.bytes_per_second / 1e9)} GB/s ({measured.how}).",
+        f"{quantity(measured.bytes_per_second / 1e9)} GB/s ({measured.how}). "
+        "A block's bytes are those of its graph: it may lie above the line where caches hold them, "
+        "or where this machine was busy while the line was measured. A block that multiplies in another type "
+        "has no share.",
         '<div class="chart">'
         + charts.roofline(points, measured.macs_per_second, measured.bytes_per_second, "Roofline")
         + "</div>",
