@@ -58,7 +58,7 @@ class Figures:
     """Of the network alone: by CUDA events on a GPU, by the runtime's own clock on a CPU."""
     device_to_host: Distribution | None = None
     enqueue: Distribution | None = None
-    """Of the host, until the call's work is in the GPU's queue."""
+    """Of the host, until the network is in the GPU's queue, copies apart, as trtexec has it."""
     host: Distribution | None = None
     """What the three on the device leave of the end-to-end time: staging, waiting, Python."""
 
