@@ -58,7 +58,7 @@ class Figures:
     """Of the network alone: by CUDA events on a GPU, by the runtime's own clock on a CPU."""
     device_to_host: Distribution | None = None
     enqueue: Distribution | None = None
-    """Of the host, until the call's work is in the GPU's queue."""
+    """Of the host, until the network is in the GPU's queue, copies apart, as trtexec has it."""
     host: Distribution | None = None
     """What the three on the device leave of the end-to-end time: staging, waiting, Python."""
 
@@ -228,6 +228,9 @@ class Layers:
     """End-to-end time of the same calls, by the host's clock; of plain ones where `plain_ms` is None."""
     plain_ms: float | None = None
     """The same without the layers' clocks, in turns: their cost is the difference."""
+    clock_cost: float | None = None
+    """What the layers' clocks add to a call, as a share of it: the median over the turns, which a busy
+    machine moves less than the two means."""
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def layers(document: Document) -> str | None:
     ]
     apart = 100 * (found.sum_ms / found.total_ms - 1) if found.total_ms else 0.0
     cost = ""
-    if found.plain_ms:
-        cost = f" The layers' clocks cost {100 * (found.total_ms / found.plain_ms - 1):+.1f} %."
+    if found.clock_cost is not None:
+        cost = f" The layers' clocks cost {100 * found.clock_cost:+.1f} %."
     return section(
         "layers",
         "Blocks and layers",
