@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
+from gaitedge.cli.bench_options import check_apart, check_details, milliseconds, numbers, texts
 from gaitedge.cli.console import EngineOption, Json, print_json, progress_bar
 from gaitedge.cli.gallery import KeyFileOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gaitedge.errors import GaitEdgeError
     from gaitedge.profiling.comparison import Comparison
@@ -106,12 +106,21 @@ def bench(
     for name, place in places.items():
         if place is not None:
             check_destination(place, _FILES[name])
+    check_apart(places)
     if compare is not None:
         if bundle is not None:
             raise InputError(f"--compare takes two profiles and no bundle, and {bundle} was given")
-        for name in ("out", "csv", "trace"):
-            if places[name] is not None:
-                raise InputError(f"--{name} is of a measurement; a comparison is written by --html or --json")
+        unused = {
+            "out": out,
+            "csv": csv,
+            "layers": layers,
+            "against": against,
+            "video": video,
+            "trace": trace,
+        }
+        for name, value in unused.items():
+            if value:
+                raise InputError(f"--compare measures nothing: leave --{name} out, or name a bundle instead")
         _compare(compare, fail_if_slower, html, json)
         return
     if fail_if_slower is not None:
@@ -121,31 +130,27 @@ def bench(
     if video is None and (trace or gallery):
         raise InputError(f"{'--trace' if trace else '--gallery'} is of a watch: name its source with --video")
 
-    from gaitedge.profiling.against import check_other
     from gaitedge.profiling.profile import profile
-    from gaitedge.profiling.unfinished import unfinished
+    from gaitedge.profiling.unfinished import remove_unfinished
 
-    at_once = _numbers("--streams", streams)
-    if against is not None:
-        check_other(against)
-        if 1 not in at_once:
-            raise InputError("--against takes turns one call after the other: have 1 among --streams")
+    at_once = numbers("--streams", streams)
+    check_details(bundle, against, at_once, video, gallery, key_file)
     with progress_bar("loading") as progress:
         document = profile(
             bundle,
             engine=engine,
-            batches=_numbers("--batch", batch),
-            frames=_numbers("--frames", frames),
-            precisions=_texts("--precision", precision),
-            plans=[name for name in _texts("--plan", plan) if name is not None],
-            threads=[None] if threads is None else _numbers("--threads", threads),
+            batches=numbers("--batch", batch),
+            frames=numbers("--frames", frames),
+            precisions=texts("--precision", precision),
+            plans=[name for name in texts("--plan", plan) if name is not None],
+            threads=[None] if threads is None else numbers("--threads", threads),
             streams=at_once,
             seconds=seconds,
             warmup_s=warmup,
             repeats=repeats,
             inputs=load_inputs,
             seed=seed,
-            bound_ms=None if latency_bound is None else _milliseconds(latency_bound),
+            bound_ms=None if latency_bound is None else milliseconds(latency_bound),
             energy=energy,
             out=out,
             command=shlex.join(["gaitedge", *sys.argv[1:]]),
@@ -153,24 +158,28 @@ def bench(
         )
     if all(row.failed is not None for row in document.rows):
         if out is not None:
-            unfinished(out).unlink(missing_ok=True)  # else the next run would take its word for it
+            remove_unfinished(out)  # else the next run would take its word for it
         raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
-    document, problems = _further(
-        document,
-        {
-            "layers": (lambda found: _layers(found, bundle, seconds, load_inputs)) if layers else None,
-            f"comparison with {against}": (
-                lambda found: _against(found, bundle, str(against), seconds, repeats, load_inputs)
-            )
-            if against is not None
-            else None,
-            f"stages of {video}": (lambda found: _stages(found, bundle, str(video), gallery, key_file, trace))
-            if video is not None
-            else None,
-        },
-    )
-    _write(document, out, csv, html)
-    _show(document, json)
+    try:
+        document, problems = _further(
+            document,
+            {
+                "layers": (lambda found: _layers(found, bundle, seconds, load_inputs)) if layers else None,
+                f"comparison with {against}": (
+                    lambda found: _against(found, bundle, str(against), seconds, repeats, load_inputs)
+                )
+                if against is not None
+                else None,
+                f"stages of {video}": (
+                    lambda found: _stages(found, bundle, str(video), gallery, key_file, trace)
+                )
+                if video is not None
+                else None,
+            },
+        )
+        _write(document, out, csv, html)
+    finally:  # a full disk, or Ctrl-C: what was measured is told
+        _show(document, json)
     if problems:
         raise problems[0]
 
@@ -265,11 +274,11 @@ def _write(document: Document, out: Path | None, csv: Path | None, html: Path | 
     from gaitedge.profiling.csv_file import write_csv
     from gaitedge.profiling.report import write_report
     from gaitedge.profiling.schema import write_document
-    from gaitedge.profiling.unfinished import unfinished
+    from gaitedge.profiling.unfinished import remove_unfinished
 
     if out is not None:
         write_document(document, out)
-        unfinished(out).unlink(missing_ok=True)
+        remove_unfinished(out)
     if csv is not None:
         write_csv(document, csv)
     if html is not None:
@@ -320,35 +329,3 @@ def _compare(paths: tuple[Path, Path], fail_if_slower: str | None, html: Path | 
             f"{paths[1]} is slower than {paths[0]} by more than {fail_if_slower} in {len(slower)} of "
             f"{len(found.pairs)} configurations, at most by {100 * (1 / worst.end_to_end.ratio - 1):.1f} %"
         )
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,4", param_hint=option) from None
-
-
-def _texts(option: str, text: str | None) -> Sequence[str | None]:
-    if text is None:
-        return [None]
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise typer.BadParameter(f"{text!r} is no list of names with commas between", param_hint=option)
-    return parts
-
-
-def _milliseconds(text: str) -> float:
-    """Of "10ms", "0.01s" or "10"."""
-    number, factor = text.strip(), 1.0
-    for unit, size in (("ms", 1.0), ("s", 1e3)):
-        if number.endswith(unit):
-            number, factor = number.removesuffix(unit), size
-            break
-    try:
-        value = float(number) * factor
-    except ValueError:
-        value = math.nan
-    if not (0 < value < math.inf):
-        raise typer.BadParameter(f"{text!r} is no time such as 10ms", param_hint="--latency-bound")
-    return value

@@ -26,6 +26,7 @@ from gaitedge.bundle import Bundle
 from gaitedge.engines import load
 from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError, require
+from gaitedge.files import printable
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.profiling.bootstrap import paired_interval, verdict
 from gaitedge.profiling.document import Against, Configuration, Figures, Row
@@ -33,7 +34,7 @@ from gaitedge.profiling.figures import summarize
 from gaitedge.profiling.runtime_errors import runtime_errors
 from gaitedge.profiling.turns import Worker
 
-__all__ = ["check_other", "measure_against"]
+__all__ = ["check_against", "measure_against"]
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Inputs = Sequence[NDArray[np.uint8]]
@@ -125,6 +126,26 @@ def _check(row: Row, number: int, seconds: float, warmup_s: float, repeats: int)
         )
 
 
+def check_against(name: str, bundle: Bundle, streams: int) -> None:
+    """Raise, before a row is measured, what measure_against would raise after it.
+
+    name: as there. bundle: whose rows there will be. streams: the fewest of a row. Raises InputError on
+    another network or where no row has 1 stream, MissingPackage where there is no PyTorch, and what
+    Bundle.open raises.
+    """
+    if streams != 1:
+        raise InputError("--against takes turns one call after the other: have 1 among --streams")
+    other = check_other(name)
+    if other is None:
+        return
+    theirs, ours = Bundle.open(other).config, bundle.config
+    if (theirs.parts, theirs.embedding_dim) != (ours.parts, ours.embedding_dim):
+        raise InputError(
+            f"{name} gives embeddings {[theirs.parts, theirs.embedding_dim]}, the bundle "
+            f"{[ours.parts, ours.embedding_dim]}: that is another network, not the same work"
+        )
+
+
 def check_other(name: str) -> Path | None:
     """Another bundle's path; None is PyTorch.
 
@@ -205,7 +226,7 @@ def _of_other(
         found = Bundle.open(other)
         engine = load(found, threads=wanted.threads)
         weights = "" if found.fingerprint == bundle.fingerprint else ", of other weights"
-        embed, shown = engine.embed, f"{other.name}{weights}: {engine.description}"
+        embed, shown = engine.embed, f"{printable(other.name)}{weights}: {engine.description}"
     yield from _serve(embed, shown, inputs, warmup_s)
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from gaitedge.errors import InputError
+from gaitedge.files import printable
 from gaitedge.profiling.bootstrap import ratio_interval, verdict
 from gaitedge.profiling.document import Configuration, Document, Energy, Interval, Memory, Row
 
@@ -291,7 +292,7 @@ def _differences(before: Document, after: Document) -> list[str]:
     for name, one, other in both:
         first, second = _flat(one), _flat(other)
         notes += [
-            f"{name}{key} differs: {first.get(key)!s:.80} before, {second.get(key)!s:.80} after"
+            printable(f"{name}{key} differs: {first.get(key)!s:.80} before, {second.get(key)!s:.80} after")
             for key in dict.fromkeys([*first, *second])
             if first.get(key) != second.get(key)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -13,7 +14,7 @@ from gaitedge.bundle import Bundle
 from gaitedge.destinations import check_destination
 from gaitedge.engines import EngineName, check_options
 from gaitedge.errors import InputError
-from gaitedge.files import sha256
+from gaitedge.files import printable, sha256
 from gaitedge.machine.environment import environment
 from gaitedge.profiling.document import Document
 from gaitedge.profiling.inputs import describe
@@ -24,6 +25,10 @@ from gaitedge.profiling.unfinished import UnfinishedSweep, unfinished
 from gaitedge.profiling.variants import Variants, check_plan
 
 __all__ = ["profile"]
+
+_MOST_AT_ONCE = 1024  # threads, or streams, of an engine: far more than any processor has
+_LONGEST_S = 1e6  # eleven days
+_MOST_REPEATS = 1000
 
 
 def profile(
@@ -74,7 +79,7 @@ def profile(
         "warmup_s": warmup_s,
         "minimum_runs": MINIMUM_RUNS,
         "timed_every": TIMED_EVERY,
-        "inputs": describe(inputs, frames),
+        "inputs": printable(describe(inputs, frames)),
         "seed": seed,
         "energy": energy,
     }
@@ -88,18 +93,19 @@ def profile(
         saved = UnfinishedSweep(unfinished(out), key)
         if saved.replaced:
             warnings.append(
-                f"{unfinished(out)} was of other settings, another model or another machine: begun anew"
+                f"{printable(str(unfinished(out)))} was of other settings, another model or another machine: "
+                "begun anew"
             )
         if saved.entries:
             earlier = f"{len(saved.entries)} of {repeats * len(rows)} repeats"
             warnings.append(f"{earlier} are of an earlier run that was interrupted")
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    with Variants(opened) as variants:
+    with Variants(opened) as variants, saved or contextlib.nullcontext():
         found = sweep(variants, rows, settings, repeats, saved, progress, runner)
     return Document(
         created=created,
-        command=command,
-        bundle=str(bundle),
+        command=printable(command),  # a path may hold line breaks, and bytes that are no text
+        bundle=printable(str(bundle)),
         fingerprint=opened.fingerprint,
         environment=machine,
         settings=described,
@@ -125,6 +131,9 @@ def _check(
     for name, values in (("precisions", precisions), ("plans", plans), ("threads", threads)):
         if not values:
             raise InputError(f"{name} must be one or more, not none")
+    for name, numbers in (("streams", streams), ("threads", [each or 1 for each in threads])):
+        if max(numbers) > _MOST_AT_ONCE:
+            raise InputError(f"{name} may be {_MOST_AT_ONCE} at most, not {max(numbers):.6g}")
     for plan in plans:
         check_plan(plan)
     for precision in precisions:
@@ -138,8 +147,12 @@ def _check_how(seconds: float, warmup_s: float, repeats: int, seed: int, bound_m
         raise InputError(f"seconds to measure a row for must be above 0, not {seconds}")
     if not 0 <= warmup_s < math.inf:
         raise InputError(f"seconds to warm up must be 0 or more, not {warmup_s}")
+    if max(seconds, warmup_s) > _LONGEST_S:
+        raise InputError(f"seconds may be {_LONGEST_S:,.0f} at most, not {max(seconds, warmup_s)}")
     if repeats < 1:
         raise InputError(f"a row needs 1 repeat or more, not {repeats}")
+    if repeats > _MOST_REPEATS:
+        raise InputError(f"a row has {_MOST_REPEATS} repeats at most, not {repeats}")
     if seed < 0:
         raise InputError(f"the seed must be 0 or more, not {seed}")
     if bound_ms is not None and not 0 < bound_ms < math.inf:
