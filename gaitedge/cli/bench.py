@@ -5,18 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gaitedge.cli.bench_details import look_closer
 from gaitedge.cli.bench_options import check_apart, check_details, milliseconds, numbers, texts
 from gaitedge.cli.console import EngineOption, Json, print_json, progress_bar
 from gaitedge.cli.gallery import KeyFileOption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gaitedge.errors import GaitEdgeError
     from gaitedge.profiling.comparison import Comparison
     from gaitedge.profiling.document import Document
 
@@ -29,69 +27,127 @@ def bench(
     bundle: Annotated[
         Path | None, typer.Argument(help="A .gait bundle; none with --compare.", readable=False)
     ] = None,
-    batch: Annotated[str, typer.Option(help="Sequences at once, as in 1,4.")] = "1",
-    frames: Annotated[str, typer.Option(help="Frames of each, as in 30,60.")] = "30",
-    precision: Annotated[str | None, typer.Option(help="As in fp32,int8; as exported by default.")] = None,
+    batch: Annotated[str, typer.Option(rich_help_panel="Sweep", help="Sequences at once, as in 1,4.")] = "1",
+    frames: Annotated[str, typer.Option(rich_help_panel="Sweep", help="Frames of each, as in 30,60.")] = "30",
+    precision: Annotated[
+        str | None, typer.Option(rich_help_panel="Sweep", help="As in fp32,int8; as exported by default.")
+    ] = None,
     plan: Annotated[
-        str, typer.Option(help="Forms of the graph: exported, naive (the paper's letter), fused, plugin.")
+        str,
+        typer.Option(
+            rich_help_panel="Sweep",
+            help="Forms of the graph: exported, naive (the paper's letter), fused, plugin.",
+        ),
     ] = "exported",
     threads: Annotated[
-        str | None, typer.Option(help="Of a CPU's engine, as in 1,2; all cores by default.")
+        str | None,
+        typer.Option(rich_help_panel="Sweep", help="Of a CPU's engine, as in 1,2; all cores by default."),
     ] = None,
     streams: Annotated[
-        str, typer.Option(help="Calls at the same time, as in 1,2; on a CPU each with all the threads.")
+        str,
+        typer.Option(
+            rich_help_panel="Sweep",
+            help="Calls at the same time, as in 1,2; on a CPU each with all the threads.",
+        ),
     ] = "1",
     engine: EngineOption = "auto",
-    seconds: Annotated[float, typer.Option(help="To measure each configuration for.")] = 3.0,
-    warmup: Annotated[float, typer.Option(help="Seconds before, in each repeat.")] = 0.2,
+    seconds: Annotated[
+        float, typer.Option(rich_help_panel="Measuring", help="To measure each configuration for.")
+    ] = 3.0,
+    warmup: Annotated[
+        float, typer.Option(rich_help_panel="Measuring", help="Seconds before, in each repeat.")
+    ] = 0.2,
     repeats: Annotated[
-        int, typer.Option(help="Starts that the seconds are spread over, each in a process of its own.")
+        int,
+        typer.Option(
+            rich_help_panel="Measuring",
+            help="Starts that the seconds are spread over, each in a process of its own.",
+        ),
     ] = 5,
     load_inputs: Annotated[
         str | None,
-        typer.Option(help="Walks to measure with; drawn ones by default.", metavar="STORE[:WALK]"),
+        typer.Option(
+            rich_help_panel="Measuring",
+            help="Walks to measure with; drawn ones by default.",
+            metavar="STORE[:WALK]",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the inputs that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(rich_help_panel="Measuring", help="Of the inputs that are drawn.")] = 0,
     latency_bound: Annotated[
-        str | None, typer.Option(help="Name what has most throughput with a p99 within this, as 10ms.")
+        str | None,
+        typer.Option(
+            rich_help_panel="Sweep", help="Name what has most throughput with a p99 within this, as 10ms."
+        ),
     ] = None,
-    energy: Annotated[bool, typer.Option(help="Read a power sensor, where there is one.")] = True,
+    energy: Annotated[
+        bool, typer.Option(rich_help_panel="Measuring", help="Read a power sensor, where there is one.")
+    ] = True,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also each layer's time, and the machine's own limits.")
+        bool,
+        typer.Option(
+            "--layers",
+            rich_help_panel="A closer look",
+            help="Also each layer's time, and the machine's own limits.",
+        ),
     ] = False,
     against: Annotated[
         str | None,
         typer.Option(
+            rich_help_panel="A closer look",
             help="Also the same work in turns with the paper's letter in PyTorch, or another bundle.",
             metavar="pytorch|BUNDLE",
         ),
     ] = None,
     video: Annotated[
-        str | None, typer.Option(help="Also where a frame's time goes in watch, of this video or camera.")
+        str | None,
+        typer.Option(
+            rich_help_panel="A closer look",
+            help="Also where a frame's time goes in watch, of this video or camera.",
+        ),
     ] = None,
     gallery: Annotated[
-        Path | None, typer.Option(help="Whom that watch compares with; 100 people made up by default.")
+        Path | None,
+        typer.Option(
+            rich_help_panel="A closer look",
+            help="Whom that watch compares with; 100 people made up by default.",
+        ),
     ] = None,
     key_file: KeyFileOption = None,
     trace: Annotated[
-        Path | None, typer.Option(help="Write that watch for chrome://tracing.", metavar="FILE.json")
+        Path | None,
+        typer.Option(
+            rich_help_panel="A closer look",
+            help="Write that watch for chrome://tracing.",
+            metavar="FILE.json",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the profile here; an interrupted sweep goes on from it.", metavar="FILE.json"
+            rich_help_panel="Files",
+            help="Write the profile here; an interrupted sweep goes on from it.",
+            metavar="FILE.json",
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the rows here.", metavar="FILE.csv")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page here.", metavar="FILE.html")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(rich_help_panel="Files", help="Write the rows here.", metavar="FILE.csv")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(rich_help_panel="Files", help="Write a page here.", metavar="FILE.html")
+    ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            help="Say whether the second profile is faster than the first.", metavar="A.json B.json"
+            rich_help_panel="Comparing",
+            help="Say whether the second profile is faster than the first.",
+            metavar="A.json B.json",
         ),
     ] = None,
     fail_if_slower: Annotated[
-        str | None, typer.Option(help="With --compare: exit with 1 if it surely is, by more than 5%.")
+        str | None,
+        typer.Option(
+            rich_help_panel="Comparing", help="With --compare: exit with 1 if it surely is, by more than 5%."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -161,113 +217,24 @@ def bench(
             remove_unfinished(out)  # else the next run would take its word for it
         raise MachineError(f"nothing could be measured: {document.rows[0].failed}")
     try:
-        document, problems = _further(
+        document, problems = look_closer(
             document,
-            {
-                "layers": (lambda found: _layers(found, bundle, seconds, load_inputs)) if layers else None,
-                f"comparison with {against}": (
-                    lambda found: _against(found, bundle, str(against), seconds, repeats, load_inputs)
-                )
-                if against is not None
-                else None,
-                f"stages of {video}": (
-                    lambda found: _stages(found, bundle, str(video), gallery, key_file, trace)
-                )
-                if video is not None
-                else None,
-            },
+            bundle,
+            layers=layers,
+            against=against,
+            video=video,
+            gallery=gallery,
+            key_file=key_file,
+            trace=trace,
+            seconds=seconds,
+            repeats=repeats,
+            inputs=load_inputs,
         )
         _write(document, out, csv, html)
     finally:  # a full disk, or Ctrl-C: what was measured is told
         _show(document, json)
     if problems:
         raise problems[0]
-
-
-def _further(
-    document: Document, parts: dict[str, Callable[[Document], Document] | None]
-) -> tuple[Document, list[GaitEdgeError]]:
-    """Add what was asked for beside the rows. What fails is a warning, and costs nothing else."""
-    import dataclasses
-
-    from gaitedge.errors import GaitEdgeError, one_line
-
-    problems = []
-    for name, add in parts.items():
-        if add is None:
-            continue
-        try:
-            document = add(document)
-        except GaitEdgeError as problem:
-            problems.append(problem)
-            said = f"no {name}: {one_line(problem)}"
-            document = dataclasses.replace(document, warnings=[*document.warnings, said])
-    return document, problems
-
-
-def _layers(document: Document, bundle: Path, seconds: float, inputs: str | None) -> Document:
-    from gaitedge.profiling.details import add_layers
-
-    with progress_bar("layers") as progress:
-        return add_layers(
-            document,
-            bundle,
-            seconds=seconds,
-            inputs=inputs,
-            progress=lambda name: progress(0, 0, name),
-        )
-
-
-def _against(
-    document: Document, bundle: Path, name: str, seconds: float, repeats: int, inputs: str | None
-) -> Document:
-    from gaitedge.profiling.details import add_against
-
-    with progress_bar(f"against {name}") as progress:
-        return add_against(
-            document,
-            bundle,
-            name,
-            seconds=2 * seconds,  # for both
-            repeats=repeats,
-            inputs=inputs,
-            progress=lambda share: progress(round(100 * share), 100),
-        )
-
-
-def _stages(
-    document: Document,
-    bundle: Path,
-    video: str,
-    gallery: Path | None,
-    key_file: Path | None,
-    trace: Path | None,
-) -> Document:
-    import dataclasses
-
-    from gaitedge.bundle import Bundle
-    from gaitedge.engines.frames import FrameEngineName
-    from gaitedge.people.encryption import find_key
-    from gaitedge.profiling.details import chosen_row
-    from gaitedge.profiling.stages import measure_stages
-    from gaitedge.watching.tracing import write_chrome_trace
-
-    key = find_key(key_file)
-    row = document.rows[chosen_row(document)].configuration
-    with progress_bar(f"watching {video}") as progress:
-        stages, found = measure_stages(
-            Bundle.open(bundle),
-            video,
-            gallery,
-            # The frame network alone has no TensorRT engine.
-            engine=row.engine if row.engine in get_args(FrameEngineName) else "auto",
-            threads=row.threads,
-            key=key,
-            progress=lambda status: progress(status.frames, 0),
-        )
-    if trace is not None:
-        write_chrome_trace(found, trace)
-    return dataclasses.replace(document, stages=stages)
 
 
 def _write(document: Document, out: Path | None, csv: Path | None, html: Path | None) -> None:

@@ -18,7 +18,7 @@ from gaitedge.profiling.figures import summarize
 from gaitedge.video.capture import open_video
 from gaitedge.video.sources import locate
 from gaitedge.watching.enrolled import Enrolled
-from gaitedge.watching.reports import Status
+from gaitedge.watching.reports import Report, Status
 from gaitedge.watching.tracing import STAGES, Trace
 from gaitedge.watching.watch import watch
 
@@ -39,6 +39,7 @@ def measure_stages(
     key: bytes | None = None,
     seconds: float | None = None,
     stop: Callable[[], bool] = lambda: False,
+    report: Callable[[Report], None] = lambda _: None,
     progress: Callable[[Status], None] | None = None,
 ) -> tuple[Stages, Trace]:
     """Run `watch` over a video or a camera, and sum up where its time went.
@@ -54,7 +55,7 @@ def measure_stages(
             bundle,
             gallery,
             source,
-            lambda _: None,
+            report,
             segmenter=segmenter,
             engine=engine,
             threads=threads,
