@@ -148,13 +148,12 @@ class MjpegCamera:
 
     def pull_out(self) -> None:
         self._out.set()
-        for each in self._sockets:
+        while self._sockets:  # the server's is the first: once its thread has ended, no viewer is added
+            each = self._sockets.pop(0)
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
-        for thread in self._threads:
-            thread.join()
-        self._sockets, self._threads = [], []
+            self._threads.pop(0).join()
 
     def _run(self, work: object, argument: socket.socket) -> None:
         thread = threading.Thread(target=work, args=(argument,))  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,11 +215,13 @@ def test_ctrl_c_where_python_would_lose_it_or_make_something_else_of_it(code: st
 SMALL_DEMO = """
 import functools
 import pathlib
+import numpy as np
 import gaitedge.demo as demo
 from gaitedge.cli import main
 demo.KNOWN, demo.STRANGERS, demo.OTHERS = 2, 1, 2
-demo.GALLERY_VIEWS, demo.PROBE_VIEWS = ("054", "090"), ("072",)
-demo.THRESHOLD = {"nm-01": ("054", "072"), "bg-01": ("090",)}
+demo.ENROLLED, demo.GALLERY_VIEWS, demo.PROBE_VIEWS = ("nm-01",), ("054", "090"), ("072",)
+demo.THRESHOLD = {"nm-01": ("072",), "bg-01": ("090",)}
+demo.make_inputs = lambda *shape: [np.zeros((1, 5, 64, 44), np.uint8)]
 demo.measure = functools.partial(demo.measure, seconds=0.01, minimum_runs=1, warmup_s=0)
 begin = demo.demo
 def marked(*arguments, **options):
@@ -232,15 +235,20 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_ctrl_c_in_the_demonstration(tmp_path: Path) -> None:
-    """The demonstration itself, of fewer people, interrupted in every one of its steps."""
+    """The demonstration itself, of fewer people, interrupted in every one of its steps, and run once more."""
     (tmp_path / "demonstration.py").write_text(SMALL_DEMO)
     command = [sys.executable, str(tmp_path / "demonstration.py"), "demo", "--json"]
 
-    def shown(done: Done) -> object:
+    def run(out: Path) -> Any:
+        done = finish(start("--out", out, command=command))
         assert (done.status, done.stderr) == (0, ""), done
-        return [(walk["source"].rpartition(":")[2], walk["identification"]) for walk in done.json["walks"]]
+        return done.json
 
-    whole = shown(finish(start("--out", tmp_path / "whole", command=command)))
+    def shown(found: Any) -> object:
+        walks = [(walk["source"].rpartition(":")[2], walk["identification"]) for walk in found["walks"]]
+        return walks, found["enrolled"], found["threshold"]
+
+    whole = run(tmp_path / "whole")
     out, begun = tmp_path / "out", tmp_path / "begun"
     for name in ("raw/walkers.json", "raw/001", "store/store.json", "walkers.gait", "people.db"):
         (out / "walkers.gait").unlink(missing_ok=True)
@@ -249,8 +257,11 @@ def test_ctrl_c_in_the_demonstration(tmp_path: Path) -> None:
         until(lambda: begun.exists() and (out / name).exists(), process)  # noqa: B023
         assert check_interrupted(press(process))
         assert remains(out) == []
-    assert shown(finish(start("--out", out, command=command))) == whole
-    assert shown(finish(start("--out", out, command=command))) == whole
+    assert shown(run(out)) == shown(whole)
+    # Once more into the same folder: the images are there, and nobody is enrolled twice.
+    again = run(out)
+    assert shown(again) == shown(whole)
+    assert whole["drawn"] > again["drawn"] == 0
     assert sorted(path.name for path in out.iterdir()) == ["people.db", "raw", "store", "walkers.gait"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ctypes
 import shutil
 from pathlib import Path
 
@@ -46,13 +46,12 @@ BUGS = {
 }
 
 
-def plant(host: Host, folder: Path, library: str, header: str, text: str) -> Host:
-    """One kernel's library, with `text` for one of its headers."""
+def plant(host: Host, folder: Path, library: str, texts: dict[str, str]) -> Host:
+    """One kernel's library, with other texts for some of its headers."""
     copy = folder / "include"
-    if not copy.exists():
-        shutil.copytree(KERNELS / "include", copy)
-    shutil.copy(INCLUDE / header, copy / "gaitedge")
-    (copy / "gaitedge" / header).write_text(text)
+    shutil.copytree(KERNELS / "include", copy)
+    for header, text in texts.items():
+        (copy / "gaitedge" / header).write_text(text)
     made = folder / f"{library}.so"
     machine = [str(host.path.with_name(name)) for name in ("host.o", "library.o")]
     source = ["-x", "c++", str(KERNELS / "library" / f"{library}.cu"), "-x", "none"]
@@ -79,34 +78,38 @@ def test_a_planted_bug_is_seen(host: Host, name: str, tmp_path: Path) -> None:
     library, header, right, wrong = BUGS[name]
     text = (INCLUDE / header).read_text()
     assert text.count(right) == 1, f"{header} has changed: plant this bug anew"
-    assert is_seen(plant(host, tmp_path, library, header, text.replace(right, wrong)), library)
+    assert is_seen(plant(host, tmp_path, library, {header: text.replace(right, wrong)}), library)
 
 
-QUICK = {("focal_conv_tensor.h", 0), ("frame_network.h", 1), ("micro_motion_tensor.h", 0)}
-"""Barriers that are tried every day, by header and number; the others in the slow tests."""
 UNSEEN = {
     ("part_distance.h", 1),  # before the ticket: it keeps blocks apart, and here they run one after the other
     ("micro_motion.h", 0),  # before the first tile, whose load has a barrier of its own
 }
+SWITCH = """
+extern "C" {
+__attribute__((visibility("default"))) int gaitedge_missing = -1;
+}
+"""
 
 
-def barriers() -> list[object]:
-    """Every barrier of every kernel: its library, its header, which one of that header."""
-    found: list[object] = []
-    for path in sorted(INCLUDE.glob("*.h")):
-        for library in LIBRARIES:
-            for number in range(path.read_text().count(BARRIER) if path.stem.startswith(library) else 0):
-                if (path.name, number) not in UNSEEN:
-                    marks = () if (path.name, number) in QUICK else pytest.mark.slow
-                    found.append(pytest.param(library, path.name, number, marks=marks))
-    return found
-
-
-@pytest.mark.parametrize(("library", "header", "number"), barriers())
-def test_a_missing_barrier_is_seen(
-    host: Host, library: str, header: str, number: int, tmp_path: Path
-) -> None:
-    text = (INCLUDE / header).read_text()
-    where = [match.start() for match in re.finditer(re.escape(BARRIER), text)][number]
-    planted = plant(host, tmp_path, library, header, text[:where] + text[where + len(BARRIER) :])
-    assert is_seen(planted, library), "is it needed? If it is, kernels_cases.py lacks a case"
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_missing_barrier_is_seen(host: Host, library: str, tmp_path: Path) -> None:
+    """Each of a kernel's barriers has a number; the library that is built runs without one that is chosen."""
+    numbered: list[tuple[str, int]] = []
+    texts: dict[str, str] = {}
+    for path in sorted(INCLUDE.glob(f"{library}*.h")):
+        first, *rest = path.read_text().split(BARRIER)
+        for number, part in enumerate(rest):
+            first += f"if (gaitedge_missing != {len(numbered)}) {BARRIER}{part}"
+            numbered.append((path.name, number))
+        texts[path.name] = first
+    texts["platform.h"] = (INCLUDE / "platform.h").read_text() + SWITCH
+    planted = plant(host, tmp_path, library, texts)
+    missing = ctypes.c_int.in_dll(ctypes.CDLL(str(planted.path)), "gaitedge_missing")
+    assert numbered
+    assert not is_seen(planted, library)  # with all of them
+    unseen = []
+    for missing.value, barrier in enumerate(numbered):
+        if barrier not in UNSEEN and not is_seen(planted, library):
+            unseen.append(barrier)
+    assert unseen == [], "are they needed? If they are, kernels_cases.py lacks a case"
