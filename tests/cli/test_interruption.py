@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Done, check_refusal, contents, in_process, remains, succeed
+from commands import check_refusal, contents, in_process, remains, succeed
 from processes import (
     MANY,
     check_interrupted,
