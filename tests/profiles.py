@@ -114,6 +114,7 @@ def make_layers(total: float = 15.5) -> Layers:
         sum_ms=whole,
         total_ms=total * 1.02,
         plain_ms=total,
+        clock_cost=0.02,
     )
 
 

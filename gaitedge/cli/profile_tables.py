@@ -180,8 +180,8 @@ def _layers(document: Document) -> None:
         ["block", "ms", "share", "MMAC", "MB moved", "of the roofline", "bound by"],
         rows,
     )
-    if found.plain_ms is not None:
-        say(f"the layers' clocks cost {100 * (found.total_ms / found.plain_ms - 1):+.1f} %")
+    if found.clock_cost is not None:
+        say(f"the layers' clocks cost {100 * found.clock_cost:+.1f} %")
     if document.roofline is not None:
         limits = document.roofline
         say(

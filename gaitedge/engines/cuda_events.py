@@ -64,14 +64,20 @@ class CallClock:
     def enqueue(
         self, upload: Callable[[], None], network: Callable[[], None], download: Callable[[], None]
     ) -> None:
-        """Put the pieces into the stream's queue, with events before, between and after them."""
-        start = time.perf_counter()
+        """Put the pieces into the stream's queue, with events before, between and after them.
+
+        The time that this takes the host is noted of the network alone, as trtexec does.
+        """
         self._marks.restart()
         self._marks.mark()
-        for piece in (upload, network, download):
-            piece()
-            self._marks.mark()
+        upload()
+        self._marks.mark()
+        start = time.perf_counter()
+        network()
         self._enqueue = (time.perf_counter() - start) * 1e3
+        self._marks.mark()
+        download()
+        self._marks.mark()
 
     def read(self) -> CallTimes:
         """The times of the last call, once the stream has been waited for."""

@@ -149,9 +149,11 @@ class OpenVINOEngine(_Compiled):
         products = {one.name for one in executed if one.product}
         layers = []
         for name, (kind, ms) in after.items():
-            if not ms and name not in products:  # not even a microsecond, or nothing to do at all
+            was = before[name][1] if name in before else 0.0
+            if not ms and not was and name not in products:  # not even a microsecond, or nothing to do at all
                 continue
-            spent = max(0.0, ms - before[name][1]) if name in before else ms
+            # May be below 0, by the rounding: over several times that they are read it evens out.
+            spent = ms - was
             layers.append(LayerTime(name, kind, share[name].nodes, precision[name], spent, share[name].feeds))
         return LayerTimes(layers, total * 1e3)
 

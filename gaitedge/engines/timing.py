@@ -22,7 +22,7 @@ class CallTimes:
     """Of a CPU's engine by the runtime's own clock."""
     device_to_host: float | None = None
     enqueue: float | None = None
-    """Of the host, until all of the call is in the GPU's queue."""
+    """Of the host, until the network is in the GPU's queue, copies apart, as trtexec has it."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import functools
 import importlib.util
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,16 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.engines import load
 from gaitedge.engines.inputs import draw_silhouettes
-from gaitedge.errors import InputError, MachineError, one_line, require
+from gaitedge.errors import InputError, require
+from gaitedge.files import printable
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.profiling.bootstrap import paired_interval, verdict
 from gaitedge.profiling.document import Against, Configuration, Figures, Row
 from gaitedge.profiling.figures import summarize
+from gaitedge.profiling.runtime_errors import runtime_errors
 from gaitedge.profiling.turns import Worker
 
-__all__ = ["measure_against"]
+__all__ = ["check_against", "measure_against"]
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Inputs = Sequence[NDArray[np.uint8]]
@@ -72,17 +74,15 @@ def measure_against(
     """
     wanted = row.configuration
     _check(row, row_number, seconds, warmup_s, repeats)
-    other = _other(name)
+    other = check_other(name)
     silhouettes = _inputs(wanted, inputs, seed)
     rounds: list[list[tuple[float, float]]] = []
     samples: list[list[float]] = []
     shown, difference = "", 0.0
     for number in range(repeats):
         with contextlib.ExitStack() as workers:
-            theirs = Worker(_of_other, other, bundle, wanted, silhouettes, warmup_s)
-            workers.callback(theirs.stop)
-            ours = Worker(_of_row, bundle, wanted, silhouettes, warmup_s)
-            workers.callback(ours.stop)
+            theirs = workers.enter_context(Worker(_of_other, other, bundle, wanted, silhouettes, warmup_s))
+            ours = workers.enter_context(Worker(_of_row, bundle, wanted, silhouettes, warmup_s))
             shown, reference = theirs.ready
             difference = max(difference, _largest_difference(ours.ready[1], reference, name))
             took, pairs = _turns(
@@ -126,8 +126,32 @@ def _check(row: Row, number: int, seconds: float, warmup_s: float, repeats: int)
         )
 
 
-def _other(name: str) -> Path | None:
-    """Another bundle's path; None is PyTorch, which has to be here."""
+def check_against(name: str, bundle: Bundle, streams: int) -> None:
+    """Raise, before a row is measured, what measure_against would raise after it.
+
+    name: as there. bundle: whose rows there will be. streams: the fewest of a row. Raises InputError on
+    another network or where no row has 1 stream, MissingPackage where there is no PyTorch, and what
+    Bundle.open raises.
+    """
+    if streams != 1:
+        raise InputError("--against takes turns one call after the other: have 1 among --streams")
+    other = check_other(name)
+    if other is None:
+        return
+    theirs, ours = Bundle.open(other).config, bundle.config
+    if (theirs.parts, theirs.embedding_dim) != (ours.parts, ours.embedding_dim):
+        raise InputError(
+            f"{name} gives embeddings {[theirs.parts, theirs.embedding_dim]}, the bundle "
+            f"{[ours.parts, ours.embedding_dim]}: that is another network, not the same work"
+        )
+
+
+def check_other(name: str) -> Path | None:
+    """Another bundle's path; None is PyTorch.
+
+    Raises InputError where the name is neither, MissingPackage where there is no PyTorch, and what
+    Bundle.open raises.
+    """
     if name == PYTORCH:
         if importlib.util.find_spec("torch") is None:
             require("torch", _WHY)
@@ -202,7 +226,7 @@ def _of_other(
         found = Bundle.open(other)
         engine = load(found, threads=wanted.threads)
         weights = "" if found.fingerprint == bundle.fingerprint else ", of other weights"
-        embed, shown = engine.embed, f"{other.name}{weights}: {engine.description}"
+        embed, shown = engine.embed, f"{printable(other.name)}{weights}: {engine.description}"
     yield from _serve(embed, shown, inputs, warmup_s)
 
 
@@ -215,18 +239,20 @@ def _letter(bundle: Bundle, threads: int | None) -> tuple[Embed, str]:
     device = "cuda" if threads is None and torch.cuda.is_available() else "cpu"
     model = GaitPart(bundle.config).load(bundle.weights()).eval().to(device)
     on = f" on {torch.cuda.get_device_name()}" if device == "cuda" else ""
+    # As PyTorch comes: whoever reads the difference of the embeddings should know.
+    tf32 = ", convolutions in TF32" if device == "cuda" and torch.backends.cudnn.allow_tf32 else ""
 
     def embed(silhouettes: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             return np.asarray(model(torch.from_numpy(silhouettes).to(device), letter=True).cpu().numpy())
 
-    return embed, f"PyTorch {torch.__version__} eager{on}, the paper's letter"
+    return embed, f"PyTorch {torch.__version__} eager{on}, the paper's letter{tf32}"
 
 
 def _serve(embed: Embed, shown: str, inputs: Inputs, warmup_s: float) -> Generator[Any, None, None]:
     """What it is called and all embeddings, once it is warm; then the milliseconds of each turn's calls."""
     endless = cycle(inputs)
-    with _runtime_errors(shown):
+    with runtime_errors(shown):
         embeddings = [embed(silhouettes) for silhouettes in inputs]
         end = time.perf_counter() + warmup_s
         while time.perf_counter() < end:
@@ -241,12 +267,3 @@ def _milliseconds(embed: Embed, silhouettes: NDArray[np.uint8]) -> float:
     start = time.perf_counter_ns()
     embed(silhouettes)
     return (time.perf_counter_ns() - start) / 1e6
-
-
-@contextlib.contextmanager
-def _runtime_errors(shown: str) -> Iterator[None]:
-    """PyTorch and OpenVINO raise RuntimeError alone, for want of memory too."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise MachineError(f"{shown} failed: {one_line(error)}") from error

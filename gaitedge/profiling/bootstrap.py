@@ -183,8 +183,8 @@ def _ratio(samples: Sequence[_Sample]) -> Estimate:
         np.divide(distance, drawn_error, out=t, where=drawn_error > _ROUNDING * error)
         t.sort()
         outside = int(0.025 * len(t))
-        low = max(float(difference - t[-1 - outside] * error), -_ENDLESS)
-        high = min(float(difference - t[outside] * error), _ENDLESS)
+        low = min(max(float(difference - t[-1 - outside] * error), -_ENDLESS), low)
+        high = max(min(float(difference - t[outside] * error), _ENDLESS), high)
     return Estimate(
         Interval(math.exp(difference), math.exp(low), math.exp(high)),
         all(sample.starts_repeated for sample in samples),

@@ -14,7 +14,6 @@ control can take a verdict back; it never makes one.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,10 +21,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from gaitedge.errors import InputError
+from gaitedge.files import printable
 from gaitedge.profiling.bootstrap import ratio_interval, verdict
 from gaitedge.profiling.document import Configuration, Document, Energy, Interval, Memory, Row
 
-__all__ = ["Comparison", "Pair", "Unpaired", "compare", "parse_share", "slower_than"]
+__all__ = ["Comparison", "Pair", "Unpaired", "compare"]
 
 _ALL = tuple(each.name for each in fields(Configuration))
 _WAYS = (_ALL, ("plan", "batch", "frames", "threads", "streams"), ("batch", "frames", "streams"))
@@ -130,37 +130,6 @@ def compare(before: Document, after: Document) -> Comparison:
         sorted(unpaired, key=lambda each: (each.side != "before", each.row)),
         [*_differences(before, after), *_reading(by, pairs)],
     )
-
-
-def slower_than(comparison: Comparison, share: float) -> list[Pair]:
-    """The pairs that are surely slower by more than a share, 0.05 for 5 %.
-
-    Surely: even the smallest slowdown within the 95 % interval (1 over its high end) is beyond 1 + share, and
-    so is the one without the control's change. It is of the end-to-end time.
-    """
-    found = []
-    for pair in comparison.pairs:
-        high = max(interval.high for interval in (pair.end_to_end, *pair.corrected))
-        found += [pair] if 1 / high > 1 + share else []
-    return found
-
-
-def parse_share(text: str) -> float:
-    """A share as people write it, "5%" or "0.05". Raises InputError on anything else."""
-    number, percent, rest = text.strip().partition("%")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or value < 0 or rest or not number.isascii():
-        raise InputError(f"a share is written as 5% or 0.05, not {text!r:.80}")
-    if percent:
-        return value / 100
-    if value >= 1:
-        raise InputError(
-            f"a share of {text.strip()} is {value * 100:g} %: write {value:g}% or {value / 100:g}"
-        )
-    return value
 
 
 def _check(document: Document, name: str) -> None:
@@ -323,7 +292,7 @@ def _differences(before: Document, after: Document) -> list[str]:
     for name, one, other in both:
         first, second = _flat(one), _flat(other)
         notes += [
-            f"{name}{key} differs: {first.get(key)!s:.80} before, {second.get(key)!s:.80} after"
+            printable(f"{name}{key} differs: {first.get(key)!s:.80} before, {second.get(key)!s:.80} after")
             for key in dict.fromkeys([*first, *second])
             if first.get(key) != second.get(key)
         ]

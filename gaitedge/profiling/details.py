@@ -13,20 +13,26 @@ from gaitedge.profiling.document import Document, Roofline
 from gaitedge.profiling.inputs import make_inputs
 from gaitedge.profiling.layers import measure_layers
 from gaitedge.profiling.roofline import measure_roofline
+from gaitedge.profiling.sweep import best
 from gaitedge.profiling.variants import Variants
 
 __all__ = ["add_against", "add_layers", "chosen_row"]
 
+_APART = 0.1  # of a call, beyond which it is told that its layers are not all of it
+
 
 def chosen_row(document: Document) -> int:
-    """Number of the row that is looked into: the best within the bound, or with the most frames a second.
+    """Number of the row that is looked into: the best one (Best.row) of those with one stream.
 
-    Raises MachineError, with the first reason, where no row was measured.
+    What looks into it makes one call after the other; only where every row has several streams is it the best
+    of them. Raises MachineError, with the first reason, where no row was measured.
     """
-    best = document.best
-    for number in () if best is None else (best.within_bound, best.throughput):
-        if number is not None:
-            return number
+    measured = [number for number, row in enumerate(document.rows) if row.figures is not None]
+    single = [number for number in measured if document.rows[number].configuration.streams == 1]
+    numbers, bound = single or measured, None if document.best is None else document.best.bound_ms
+    found = best([document.rows[number] for number in numbers], bound).row
+    if found is not None:
+        return numbers[found]
     why = next((row.failed for row in document.rows if row.failed), "it has no rows")
     raise MachineError(f"nothing was measured that could be looked into: {why}")
 
@@ -60,6 +66,16 @@ def add_layers(
         path, _, _ = variants.find(row.plan, row.engine, row.precision)
         calls = make_inputs(inputs, row.batch, row.frames, _seed(document), 0)
         layers = measure_layers(path, row, number, seconds=seconds, inputs=calls, roofline=roofline)
+    told = layers.sum_ms / layers.total_ms
+    if abs(told - 1) > _APART:
+        warnings.append(
+            f"the layers take {told:.0%} of a call: the rest is beside them, such as copies, waiting, "
+            "other programs"
+        )
+    if all(block.bytes is None for block in layers.blocks):
+        warnings.append(
+            f"no bytes of blocks, nor shares of the roofline: our kernels' graph is not in {row.precision}"
+        )
     return dataclasses.replace(document, layers=layers, roofline=roofline, warnings=warnings)
 
 

@@ -58,7 +58,7 @@ class Figures:
     """Of the network alone: by CUDA events on a GPU, by the runtime's own clock on a CPU."""
     device_to_host: Distribution | None = None
     enqueue: Distribution | None = None
-    """Of the host, until the call's work is in the GPU's queue."""
+    """Of the host, until the network is in the GPU's queue, copies apart, as trtexec has it."""
     host: Distribution | None = None
     """What the three on the device leave of the end-to-end time: staging, waiting, Python."""
 
@@ -72,17 +72,21 @@ class Memory:
     process_before: int | None
     """Resident before the engine was loaded: Python and its packages."""
     device_peak: int | None = None
-    """Of the GPU, by all that ran on it."""
+    """Of the GPU, by all that ran on it: the most of what was taken once the engine was warm, and right after
+    the measured calls."""
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What a sensor says it cost, idle power subtracted. Where there is no sensor, `absent` says why."""
+    """What a sensor says it cost, idle power subtracted."""
 
     sensor: str | None
     """As in "NVML, total energy of GPU 0", "INA3221, VDD_IN", "RAPL, package-0"."""
     absent: str | None = None
+    """Why `joules_a_sequence` is not there: no sensor, one that stopped, or, with a sensor, work that drew no
+    more than idleness."""
     seconds: float = 0.0
+    """Of the work that was metered."""
     average_watts: float | None = None
     """While the engine ran, idle included."""
     idle_watts: float | None = None
@@ -120,7 +124,7 @@ class Row:
     """End-to-end times in their order, a list a repeat (each in a process of its own); long ones thinned
     evenly."""
     control_ms: list[float] = field(default_factory=list)
-    """A fixed piece of work, timed beside each repeat: what the machine itself was up to. None on a GPU."""
+    """A fixed piece of work, timed beside each repeat: what the machine itself was up to. Empty on a GPU."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -135,6 +139,14 @@ class Best:
     bound_ms: float | None = None
     within_bound: int | None = None
     """The most frames a second among the rows whose p99 is within the bound; None where none is."""
+
+    @property
+    def row(self) -> int | None:
+        """The row that stands for all: of those within the bound; where none is, the one with the least p99;
+        without a bound, the one with most throughput."""
+        if self.bound_ms is None:
+            return self.throughput
+        return self.latency if self.within_bound is None else self.within_bound
 
 
 @dataclass(frozen=True)
@@ -190,9 +202,12 @@ class Block:
     macs: int | None
     """As gaitedge.export.blocks counts them."""
     bytes: int | None
-    """Activations and parameters that it moves, likewise."""
+    """Activations and parameters that it moves, likewise. None where no graph has them as they are moved: of
+    our kernels in int8."""
     roofline_share: float | None
-    """Of what the machine could do at this intensity: min(arithmetic, intensity × bandwidth)."""
+    """Of what the machine could do at this intensity: min(arithmetic, intensity × bandwidth). Above 1 where
+    caches keep from memory what `bytes` counts. None where a block multiplies in another type than the
+    roofline's."""
     bound: str | None
     """"compute" or "memory": which of the two that is."""
 
@@ -210,9 +225,12 @@ class Layers:
     sum_ms: float
     """Of all layers."""
     total_ms: float
-    """End-to-end time of the same calls, by the host's clock."""
+    """End-to-end time of the same calls, by the host's clock; of plain ones where `plain_ms` is None."""
     plain_ms: float | None = None
     """The same without the layers' clocks, in turns: their cost is the difference."""
+    clock_cost: float | None = None
+    """What the layers' clocks add to a call, as a share of it: the median over the turns, which a busy
+    machine moves less than the two means."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +248,7 @@ class Span:
     """One piece of work of a run of `watch`."""
 
     stage: str
-    """"decode", "segment", "track", "align", "embed", "match" or "other"."""
+    """"decode", "segment", "track", "align", "embed", "match" or "annotate"."""
     thread: str
     begin_ms: float
     """Since the run began."""
@@ -261,7 +279,7 @@ class Stages:
     seconds: float
     stages: list[Stage]
     spans: list[Span]
-    """Of the first so many frames; all are in the trace."""
+    """Of the frames in a row in which most was done; all are in the trace."""
 
 
 @dataclass(frozen=True)

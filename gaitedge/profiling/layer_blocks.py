@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gaitedge.export.plan import FConvForm, GraphPrecision, MicroMotionForm
 
-__all__ = ["OTHER", "graph_of", "in_bf16", "to_blocks", "to_layers"]
+__all__ = ["OTHER", "graph_of", "in_bf16", "tells_bytes", "to_blocks", "to_layers"]
 
 OTHER = "other"
 """The block of what is of none."""
@@ -62,6 +62,16 @@ def graph_of(bundle: Bundle, engine: str, precision: str, nodes: Iterable[str]) 
         "network" if one else "plugin" if each else "fold",
         "plugin" if "GaitEdgeMicroMotion" in plugins else "grouped",
         "fp32" if precision == "fp32" else "fp16",
+    )
+
+
+def tells_bytes(graph: ModelProto, precision: str) -> bool:
+    """Whether graph_of's tensors have the types in which the engine moves them.
+
+    Our kernels' graphs are written in floating point alone, and they keep in int8 what it has in FP16.
+    """
+    return precision not in ("int8", "fp8") or all(
+        node.domain in ("", "ai.onnx") for node in graph.graph.node
     )
 
 
@@ -109,7 +119,7 @@ def to_layers(
         return _joined(config, titles) if titles else OTHER
 
     return [
-        Layer(time.name, time.kind, block(time), time.precision, time.ms / calls if calls else 0.0)
+        Layer(time.name, time.kind, block(time), time.precision, max(time.ms, 0.0) / calls if calls else 0.0)
         for time in times
     ]
 
@@ -121,11 +131,13 @@ def to_blocks(
     layers: Sequence[Layer],
     times: Sequence[LayerTime],
     roofline: Roofline | None,
+    bytes_told: bool = True,
 ) -> list[Block]:
     """The layers of each block summed up, in the order of the paper, with what it computes and moves.
 
     Blocks that one layer multiplies for together are one. A block of the graph that no layer is of, for its
-    work is done in passing by others, has no time.
+    work is done in passing by others, has no time. bytes_told: whether the model's tensors are as wide as
+    those that are moved; else no bytes are told, and no share of the roofline.
     """
     counted = {block.name: block for block in examine(model, network.batch, network.frames).blocks}
     group = _groups(network, config, layers, times, counted)
@@ -137,7 +149,9 @@ def to_blocks(
         parts = [block for title, block in counted.items() if group[_joined(config, [title])] == name]
         ms = sum((layers[number].ms for number in mine), 0.0)
         macs = sum(part.macs for part in parts) if parts else None
-        moved = sum(part.traffic + sum(part.parameter_bytes.values()) for part in parts) if parts else None
+        moved = None
+        if parts and bytes_told:
+            moved = sum(part.traffic + sum(part.parameter_bytes.values()) for part in parts)
         products = {layers[number].precision for number in mine if _has_product(network, times[number])}
         share, bound = _of_roofline(ms, macs, moved, products, roofline)
         blocks.append(Block(name, ms, ms / whole if whole else 0.0, macs, moved, share, bound))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from gaitedge.engines.timing import LayerTime, LayerTimer
 from gaitedge.errors import InputError, MachineError
 from gaitedge.export.network import Network
 from gaitedge.profiling.document import Configuration, Layers, Roofline
-from gaitedge.profiling.layer_blocks import graph_of, to_blocks, to_layers
+from gaitedge.profiling.layer_blocks import graph_of, tells_bytes, to_blocks, to_layers
 from gaitedge.profiling.turns import PAUSE_S
 
 __all__ = ["measure_layers"]
@@ -67,10 +69,11 @@ def measure_layers(
     once = _embed(plain, calls) / len(calls)
     number = max(1, round(_TURN_S * 1e3 / once)) if once else 1
     sums: dict[str, LayerTime] = {}
-    ran, unclocked, turns = 0, 0.0, 0
+    ran = 0
+    unclocked: list[float] = []
     clocked: list[float | None] = []
     end = time.perf_counter() + seconds
-    while turns < _LEAST_TURNS or time.perf_counter() < end:
+    while len(clocked) < _LEAST_TURNS or time.perf_counter() < end:
         chosen = [calls[(ran + place) % len(calls)] for place in range(number)]
         time.sleep(PAUSE_S)
         found = engine.layer_times(chosen)
@@ -79,8 +82,8 @@ def measure_layers(
             sums[layer.name] = dataclasses.replace(layer, ms=layer.ms + before.ms) if before else layer
         clocked.append(found.total_ms)
         time.sleep(PAUSE_S)
-        unclocked += _embed(plain, chosen)
-        ran, turns = ran + number, turns + 1
+        unclocked.append(_embed(plain, chosen))
+        ran += number
 
     whole = [] if None in clocked else [ms for ms in clocked if ms is not None]
     times = list(sums.values())
@@ -91,10 +94,13 @@ def measure_layers(
         row=row,
         source=_SOURCES[engine.name],
         layers=layers,
-        blocks=to_blocks(graph, network, bundle.config, layers, times, roofline),
+        blocks=to_blocks(
+            graph, network, bundle.config, layers, times, roofline, tells_bytes(graph, precision)
+        ),
         sum_ms=sum(layer.ms for layer in layers),
-        total_ms=sum(whole or [unclocked]) / ran,
-        plain_ms=unclocked / ran if whole else None,
+        total_ms=sum(whole or unclocked) / ran,
+        plain_ms=sum(unclocked) / ran if whole else None,
+        clock_cost=statistics.median(map(operator.truediv, whole, unclocked)) - 1 if whole else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-__all__ = ["peak", "resident"]
+__all__ = ["most", "peak", "resident"]
 
 _STATUS = Path("/proc/self/status")
 
@@ -19,6 +19,11 @@ def peak(status: Path = _STATUS) -> int | None:
     """The most bytes in memory since the process began; None where the system does not say."""
     found = _read(status, "VmHWM")
     return _by_resource() if found is None else found
+
+
+def most(*values: int | None) -> int | None:
+    """Of several readings the largest; None where there is none."""
+    return max((value for value in values if value is not None), default=None)
 
 
 def _by_resource() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -9,21 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from gaitedge import __version__
 from gaitedge.bundle import Bundle
+from gaitedge.destinations import check_destination
 from gaitedge.engines import EngineName, check_options
 from gaitedge.errors import InputError
-from gaitedge.files import sha256
+from gaitedge.files import printable, sha256
 from gaitedge.machine.environment import environment
 from gaitedge.profiling.document import Document
 from gaitedge.profiling.inputs import describe
 from gaitedge.profiling.measuring import MINIMUM_RUNS, TIMED_EVERY
 from gaitedge.profiling.repeat import Settings
 from gaitedge.profiling.sweep import Progress, Runner, axes, best, sweep
-from gaitedge.profiling.unfinished import UnfinishedSweep, check_destination, unfinished
+from gaitedge.profiling.unfinished import UnfinishedSweep, unfinished
 from gaitedge.profiling.variants import Variants, check_plan
 
 __all__ = ["profile"]
+
+_MOST_AT_ONCE = 1024  # threads, or streams, of an engine: far more than any processor has
+_LONGEST_S = 1e6  # eleven days
+_MOST_REPEATS = 1000
 
 
 def profile(
@@ -64,7 +69,7 @@ def profile(
     _check(engine, batches, frames, precisions, plans, threads, streams)
     _check_how(seconds, warmup_s, repeats, seed, bound_ms)
     if out is not None:
-        out = check_destination(Path(out))
+        out = check_destination(Path(out), ".json")
     opened = Bundle.open(bundle)
     settings = Settings(seconds / repeats, warmup_s, inputs, seed, energy)
     described: dict[str, Any] = {
@@ -74,7 +79,7 @@ def profile(
         "warmup_s": warmup_s,
         "minimum_runs": MINIMUM_RUNS,
         "timed_every": TIMED_EVERY,
-        "inputs": describe(inputs, frames),
+        "inputs": printable(describe(inputs, frames)),
         "seed": seed,
         "energy": energy,
     }
@@ -83,20 +88,24 @@ def profile(
     saved, warnings = None, []
     if out is not None:
         members = {name: member.sha256 for name, member in opened.manifest.members.items()}
-        facts = [__version__, opened.fingerprint, members, machine["cpu"], machine["packages"], described]
+        facts = [opened.fingerprint, members, machine, described]
         key = sha256(json.dumps([facts, [list(vars(row).values()) for row in rows]]).encode())
         saved = UnfinishedSweep(unfinished(out), key)
         if saved.replaced:
             warnings.append(
-                f"{unfinished(out)} was of other settings, another model or another machine: begun anew"
+                f"{printable(str(unfinished(out)))} was of other settings, another model or another machine: "
+                "begun anew"
             )
+        if saved.entries:
+            earlier = f"{len(saved.entries)} of {repeats * len(rows)} repeats"
+            warnings.append(f"{earlier} are of an earlier run that was interrupted")
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    with Variants(opened) as variants:
+    with Variants(opened) as variants, saved or contextlib.nullcontext():
         found = sweep(variants, rows, settings, repeats, saved, progress, runner)
     return Document(
         created=created,
-        command=command,
-        bundle=str(bundle),
+        command=printable(command),  # a path may hold line breaks, and bytes that are no text
+        bundle=printable(str(bundle)),
         fingerprint=opened.fingerprint,
         environment=machine,
         settings=described,
@@ -122,6 +131,9 @@ def _check(
     for name, values in (("precisions", precisions), ("plans", plans), ("threads", threads)):
         if not values:
             raise InputError(f"{name} must be one or more, not none")
+    for name, numbers in (("streams", streams), ("threads", [each or 1 for each in threads])):
+        if max(numbers) > _MOST_AT_ONCE:
+            raise InputError(f"{name} may be {_MOST_AT_ONCE} at most, not {max(numbers):.6g}")
     for plan in plans:
         check_plan(plan)
     for precision in precisions:
@@ -135,8 +147,12 @@ def _check_how(seconds: float, warmup_s: float, repeats: int, seed: int, bound_m
         raise InputError(f"seconds to measure a row for must be above 0, not {seconds}")
     if not 0 <= warmup_s < math.inf:
         raise InputError(f"seconds to warm up must be 0 or more, not {warmup_s}")
+    if max(seconds, warmup_s) > _LONGEST_S:
+        raise InputError(f"seconds may be {_LONGEST_S:,.0f} at most, not {max(seconds, warmup_s)}")
     if repeats < 1:
         raise InputError(f"a row needs 1 repeat or more, not {repeats}")
+    if repeats > _MOST_REPEATS:
+        raise InputError(f"a row has {_MOST_REPEATS} repeats at most, not {repeats}")
     if seed < 0:
         raise InputError(f"the seed must be 0 or more, not {seed}")
     if bound_ms is not None and not 0 < bound_ms < math.inf:

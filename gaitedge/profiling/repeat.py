@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 from gaitedge.bundle import Bundle
 from gaitedge.engines import Engine, load
 from gaitedge.engines.timing import CallTimes
-from gaitedge.errors import InputError, MachineError, one_line
+from gaitedge.errors import InputError, MachineError
 from gaitedge.machine.clocks import read_clocks
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.profiling import memory
@@ -26,11 +24,12 @@ from gaitedge.profiling.document import Energy, Memory
 from gaitedge.profiling.energy import measure_energy
 from gaitedge.profiling.inputs import make_inputs
 from gaitedge.profiling.measuring import Measurement, TimedCall, run, warm_up
+from gaitedge.profiling.runtime_errors import runtime_errors
 
 __all__ = ["Loaded", "Repeat", "Settings", "Wanted", "repeat"]
 
 _OF_A_GPU = ("tensorrt", "cuda")
-_ENERGY_S = 1.0  # a sensor's readings are tens of milliseconds apart
+_ENERGY_S = 2.0  # a GPU's counter moves every 20 to 100 ms, so that this is within 5 %
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def repeat(bundle: Path, wanted: Wanted, settings: Settings, number: int) -> Gen
     """
     before = memory.resident()
     start = time.perf_counter()
-    with _runtime_errors():
+    with runtime_errors():
         engines, load_ms = _load(bundle, wanted, start)
     engine = engines[0]
     of_the_cpu = engine.name not in _OF_A_GPU
@@ -131,14 +130,14 @@ def repeat(bundle: Path, wanted: Wanted, settings: Settings, number: int) -> Gen
 
     controls = control_times() if of_the_cpu else []
     inputs = make_inputs(settings.inputs, wanted.batch, wanted.frames, settings.seed, number)
-    with _runtime_errors():
+    with runtime_errors():
         first_run_ms, warmup_runs = warm_up(engines, inputs, settings.warmup_s)
         _check_works(engine, inputs[0])
         device = _device_memory(of_the_cpu)
         clocks = read_clocks()
         rate, times, timed = run(engines, inputs, settings.seconds)
         clocks_after = read_clocks()
-        taken = Memory(memory.peak(), before, _most(device, _device_memory(of_the_cpu)))
+        taken = Memory(memory.peak(), before, memory.most(device, _device_memory(of_the_cpu)))
         controls += control_times() if of_the_cpu else []
         energy = None
         if settings.energy and number == 0:
@@ -199,26 +198,3 @@ def _device_memory(of_the_cpu: bool) -> int | None:
     from gaitedge.engines.cuda_memory import device_memory_used
 
     return device_memory_used()
-
-
-def _most(*values: int | None) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-@contextlib.contextmanager
-def _runtime_errors() -> Iterator[None]:
-    """Take what a runtime raises for a failure: one line, and the sweep goes on with other rows.
-
-    OpenVINO and PyTorch raise RuntimeError alone, for want of memory too; ONNX Runtime has kinds of its own.
-    """
-    try:
-        yield
-    except _kinds() as error:
-        raise MachineError(f"the runtime failed: {one_line(error)}") from error
-
-
-def _kinds() -> tuple[type[Exception], ...]:
-    """What runtimes raise. Called when something is raised, with all loaded that will be."""
-    state = sys.modules.get("onnxruntime.capi.onnxruntime_pybind11_state")
-    onnxruntime = () if state is None else (state.EPFail, state.Fail, state.RuntimeException)
-    return (RuntimeError, *onnxruntime)

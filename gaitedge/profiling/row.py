@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gaitedge.machine.clocks import changes
 from gaitedge.profiling.document import Configuration, Figures, Memory, Row
 from gaitedge.profiling.measuring import figures
+from gaitedge.profiling.memory import most
 from gaitedge.profiling.repeat import Loaded, Repeat, Wanted
 
 __all__ = ["failed_row", "find_warnings", "make_row"]
@@ -46,9 +47,9 @@ def make_row(wanted: Wanted, repeats: Sequence[Repeat]) -> Row:
         sequences_per_second=rate * wanted.batch,
         frames_per_second=rate * wanted.batch * wanted.frames,
         memory=Memory(
-            process_peak=_most([one.memory.process_peak for one in repeats]),
-            process_before=_most([one.memory.process_before for one in repeats]),
-            device_peak=_most([one.memory.device_peak for one in repeats]),
+            process_peak=most(*(one.memory.process_peak for one in repeats)),
+            process_before=most(*(one.memory.process_before for one in repeats)),
+            device_peak=most(*(one.memory.device_peak for one in repeats)),
         ),
         energy=next((one.energy for one in repeats if one.energy is not None), None),
         clocks={"before": repeats[0].before, "after": repeats[-1].after},
@@ -102,10 +103,6 @@ def _configuration(wanted: Wanted, loaded: Loaded | None) -> Configuration:
         threads=wanted.threads if loaded is None else loaded.threads,
         streams=wanted.streams,
     )
-
-
-def _most(values: Sequence[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def _thin(times: Sequence[float]) -> list[float]:

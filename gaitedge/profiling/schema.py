@@ -17,11 +17,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from gaitedge.errors import InputError, one_line
 from gaitedge.files import atomic_write
 from gaitedge.profiling.document import Document
+from gaitedge.profiling.plausible import check_plausible
 
 __all__ = ["SCHEMA", "VERSION", "read_document", "to_json", "write_document"]
 
 SCHEMA = "gaitedge.profile"
 VERSION = 1
+
+_LARGEST = 1e30  # of what is counted or measured here
+_DEEPEST = 20
 
 
 def write_document(document: Document, path: Path) -> None:
@@ -56,6 +60,7 @@ def read_document(path: Path) -> Document:
         )
     try:
         made: Document = _made(Document, values, "")
+        check_plausible(made)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path} is a damaged profile: {one_line(error)}") from None
     return made
@@ -72,18 +77,31 @@ def _made(kind: Any, value: Any, where: str) -> Any:
     if origin is list and isinstance(value, list):
         return [_made(arguments[0], each, f"{where}[{number}]") for number, each in enumerate(value)]
     if origin is dict and isinstance(value, dict):
+        if _is_deep(value):
+            raise ValueError(f"{where} is nested more than {_DEEPEST} times")
         return value
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         return _object(kind, value, where)
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}, no number")
+        if not math.isfinite(value) or abs(value) > _LARGEST:
+            raise ValueError(f"{where} is {value:.6g}, no number that is measured")
         return float(value)
     if kind in (int, str) and type(value) is kind:
         if kind is str and not value.isprintable():  # it is shown on terminals
             raise ValueError(f"{where} is no text on one line")
+        if kind is int and abs(value) > _LARGEST:
+            raise ValueError(f"{where} has {len(str(value))} digits: no number that is measured")
         return value
     raise ValueError(f"{where or 'it'} is {value!r:.60}")
+
+
+def _is_deep(value: dict[str, Any]) -> bool:
+    """Whether what follows it from inside to inside would come to the end of Python's stack."""
+    level: list[Any] = [value]
+    for _ in range(_DEEPEST):
+        children = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for some in children for inner in some if isinstance(inner, (dict, list))]
+    return bool(level)
 
 
 def _object(kind: Any, values: Mapping[str, Any], where: str) -> Any:

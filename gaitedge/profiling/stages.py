@@ -11,14 +11,18 @@ import numpy as np
 
 from gaitedge.bundle import Bundle
 from gaitedge.errors import InputError
+from gaitedge.files import printable
 from gaitedge.people.gallery import Enrolment, Gallery
 from gaitedge.profiling.document import Span, Stage, Stages
 from gaitedge.profiling.figures import summarize
-from gaitedge.watching.reports import Status
+from gaitedge.video.capture import open_video
+from gaitedge.video.sources import locate
+from gaitedge.watching.enrolled import Enrolled
+from gaitedge.watching.reports import Report, Status
 from gaitedge.watching.tracing import STAGES, Trace
 from gaitedge.watching.watch import watch
 
-__all__ = ["MADE_UP", "measure_stages", "summarize_stages"]
+__all__ = ["MADE_UP", "check_stages", "measure_stages", "summarize_stages"]
 
 MADE_UP = 100  # people of the gallery that stands in where there is none
 _SHOWN = 120  # frames whose spans a profile keeps: a page that draws more of them shows less
@@ -35,6 +39,7 @@ def measure_stages(
     key: bytes | None = None,
     seconds: float | None = None,
     stop: Callable[[], bool] = lambda: False,
+    report: Callable[[Report], None] = lambda _: None,
     progress: Callable[[Status], None] | None = None,
 ) -> tuple[Stages, Trace]:
     """Run `watch` over a video or a camera, and sum up where its time went.
@@ -50,7 +55,7 @@ def measure_stages(
             bundle,
             gallery,
             source,
-            lambda _: None,
+            report,
             segmenter=segmenter,
             engine=engine,
             threads=threads,
@@ -60,7 +65,18 @@ def measure_stages(
             progress=progress,
             trace=trace,
         )
-    return summarize_stages(trace, str(source), status.frames), trace
+    return summarize_stages(trace, printable(str(source)), status.frames), trace
+
+
+def check_stages(bundle: Bundle, source: Path | str, gallery: Path | None, key: bytes | None) -> None:
+    """Raise, before anything else is measured, what measure_stages would raise after it of its gallery and
+    of a video's file. A camera is not opened twice."""
+    if gallery is not None:
+        with Enrolled(gallery, bundle.fingerprint, key):
+            pass
+    if locate(source).kind == "file":
+        with open_video(source):
+            pass
 
 
 def summarize_stages(trace: Trace, source: str, frames: int) -> Stages:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gaitedge.errors import GaitEdgeError, one_line
+from gaitedge.files import printable
 from gaitedge.profiling.document import Best, Row
 from gaitedge.profiling.repeat import Loaded, Repeat, Settings, Wanted, repeat
 from gaitedge.profiling.row import failed_row, make_row
@@ -60,7 +60,8 @@ def sweep(
     """Measure every row `repeats` times: each once, then each once more, so that a slow minute meets all.
 
     saved: keeps what was measured, and has what need not be measured again. A row that fails is not tried
-    again, and the others go on. runner: run_apart, unless told otherwise.
+    again, and the others go on. runner: run_apart, unless told otherwise. Raises InputError where the bundle
+    is replaced meanwhile: rows of two would stand beside each other.
     """
     measure = runner or run_apart
     found: list[list[Repeat]] = [[] for _ in rows]
@@ -78,7 +79,8 @@ def sweep(
         known = entry["loaded"]
         loaded[entry["row"]] = None if known is None else Loaded(**known)
         keep(entry["row"], entry["failed"] or Repeat.from_json(entry["repeat"]))
-    for number, (row, wanted) in itertools.product(range(repeats), enumerate(rows)):
+    turns = ((number, row, wanted) for number in range(repeats) for row, wanted in enumerate(rows))
+    for number, row, wanted in turns:
         if progress is not None:
             progress(number * len(rows) + row, repeats * len(rows), str(wanted))
         if failed[row] is not None or len(found[row]) > number:
@@ -88,6 +90,7 @@ def sweep(
             loaded[row] = what
 
         result = _one(variants, wanted, settings, number, measure, was_loaded)
+        variants.check_unchanged()
         keep(row, result)
         if saved:
             saved.add(_entry(row, loaded[row], result))
@@ -139,7 +142,7 @@ def _one(
         row = dataclasses.replace(wanted, engine=engine, precision=precision)
         return measure(path, row, settings, number, was_loaded)
     except GaitEdgeError as error:
-        return one_line(error)
+        return printable(one_line(error))
     except MemoryError as error:
         return f"this machine has not enough memory: {one_line(error)}; give it less at once"
 

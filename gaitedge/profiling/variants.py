@@ -36,6 +36,7 @@ class Variants:
         self._bundle = bundle
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._made: dict[tuple[str, str, str | None], Path | GaitEdgeError] = {}
+        self._as_opened = _identity(bundle.path)
 
     def __enter__(self) -> Variants:
         return self
@@ -45,6 +46,14 @@ class Variants:
     ) -> None:
         if self._folder is not None:
             self._folder.cleanup()
+
+    def check_unchanged(self) -> None:
+        """Raise InputError where another file stands in the bundle's place by now."""
+        if _identity(self._bundle.path) != self._as_opened:
+            raise InputError(
+                f"{self._bundle.path} was replaced or taken away while it was measured: leave it there, and "
+                "measure again"
+            )
 
     def find(self, plan: str, engine: str, precision: str | None) -> tuple[Path, str, str | None]:
         """The bundle of a form, and the engine and precision to load from it.
@@ -148,6 +157,15 @@ class Variants:
             whole = precision == "fp16" and fits(self._bundle.config)
             return Plan("network" if whole else "plugin", "plugin")
         return LETTER if plan == "naive" else Plan()
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Changes with whatever is written there; None where nothing is."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_exported(precision: str) -> TypeGuard[PrecisionName]:

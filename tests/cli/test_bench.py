@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import cv2
 import pytest
+from bundles import bundle_of
 from commands import check_refusal, contents, in_process, succeed
 from processes import finish, linux, start, until
 from profiles import make_document, make_row
 from scenes import HEIGHT, RATE, WIDTH, Person, Scene
 
-from gaitedge.profiling.document import Document
+from gaitedge.bundle import Bundle
+from gaitedge.profiling.document import Document, Row
 from gaitedge.profiling.schema import read_document, write_document
 from gaitedge.profiling.unfinished import unfinished
 
@@ -95,7 +99,8 @@ def test_an_interrupted_sweep_goes_on(bundle: Path, tmp_path: Path) -> None:
     succeed(*command)
     document = read_document(out)
     assert [row.failed for row in document.rows] == [None] * 3
-    assert document.warnings == []  # it was the same sweep
+    (warning,) = document.warnings
+    assert "of an earlier run that was interrupted" in warning
     kept = document.rows[0].samples_ms[0]  # measured before the kill, and not once more
     measured = first["repeat"]["measurement"]["end_to_end_ms"]
     assert kept == pytest.approx(measured[:: -(-len(measured) // 1000)], rel=1e-3)
@@ -139,6 +144,34 @@ def test_a_build_fails_where_it_became_slower(tmp_path: Path) -> None:
     succeed(*compared, "50%")
 
 
+def test_a_build_fails_where_a_configuration_runs_no_more(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    rows = [make_row(), make_row(2)]
+    bare = dataclasses.replace(make_document(), best=None, against=None, layers=None)
+    write_document(dataclasses.replace(bare, rows=rows), first)
+    rows[1] = Row(rows[1].configuration, failed="its process crashed (SIGSEGV)")
+    write_document(dataclasses.replace(bare, rows=rows), second)
+    done = in_process("bench", "--compare", first, second, "--fail-if-slower", "5%")
+    assert done.status == 1
+    assert "b.json: its process crashed (SIGSEGV)" in done.stderr
+    assert succeed("bench", "--compare", second, first, "--fail-if-slower", "5%")
+
+
+def test_what_fails_beside_the_rows_loses_nothing_that_was_measured(bundle: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "kept.json", tmp_path / "kept.html"
+    film = ["--video", "rtsp://127.0.0.1:1/gone"]  # a camera is not opened twice, to look first
+    done = in_process("bench", bundle, *QUICK, "--frames", 3, *film, "--out", out, "--html", page)
+    assert done.status == 1
+    assert "127.0.0.1:1/gone" in done.stderr
+    assert done.stderr.count("\n") == 1
+    document = read_document(out)
+    assert document.rows[0].figures is not None
+    (warning,) = document.warnings
+    assert warning.startswith(f"no stages of {film[1]}: ")
+    assert "end to end" in done.stdout
+    assert page.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -152,12 +185,24 @@ def test_a_build_fails_where_it_became_slower(tmp_path: Path) -> None:
         (["--batch", "1,0"], "batches must be one or more numbers from 1 up"),
         (["--streams", "0"], "streams must be one or more numbers from 1 up"),
         (["--load-inputs", "nowhere"], "nowhere"),
+        (["--seconds", "1e300"], "seconds may be 1,000,000 at most, not 1e+300"),
+        (["--warmup", "inf"], "seconds to warm up must be 0 or more, not inf"),
+        (["--repeats", "99999999999"], "a row has 1000 repeats at most, not 99999999999"),
+        (["--streams", "1,4000"], "streams may be 1024 at most, not 4000"),
+        (["--threads", "100000"], "threads may be 1024 at most, not 100000"),
+        (["--against", "torch"], "a row is compared with pytorch or with another bundle"),
+        (["--against", "none.gait"], "no bundle at none.gait"),
+        (["--against", "pytorch", "--streams", "2,3"], "have 1 among --streams"),
+        (["--video", "none.mp4"], "no file none.mp4"),
+        (["--video", "none.mp4", "--gallery", "people.db"], "no gallery at people.db"),
+        (["--video", "0", "--out", "a.json", "--trace", "./a.json"], "--out and --trace both name a.json"),
         (["--trace", "trace.json"], "--trace is of a watch: name its source with --video"),
         (["--gallery", "people.db"], "--gallery is of a watch"),
         (["--fail-if-slower", "5%"], "needs two profiles"),
         (["--out", "none/profile.json"], "there is no folder none"),
         (["--out", "profile.txt"], "profile.txt is not named as a .json file"),
         (["--html", "page.json"], "page.json is not named as a .html file"),
+        (["--against", "abacus"], "compared with pytorch or with another bundle"),
         (["--csv", "rows.html"], "rows.html is not named as a .csv file"),
     ],
 )
@@ -174,7 +219,15 @@ def test_bad_input_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.parametrize(
-    "options", [["--latency-bound", "soon"], ["--precision", "fp32,"], ["--threads", "x"]]
+    "options",
+    [
+        ["--latency-bound", "soon"],
+        ["--precision", "fp32,"],
+        ["--threads", "x"],
+        ["--batch", "1_0"],
+        ["--batch", "１"],
+        ["--frames", "9" * 5000],
+    ],
 )
 def test_wrong_usage(options: list[str], bundle: Path) -> None:
     done = in_process("bench", bundle, *options)
@@ -190,12 +243,61 @@ def test_what_cannot_be_compared_is_refused(bundle: Path, tmp_path: Path) -> Non
     check_refusal(in_process("bench", "--compare", good, tmp_path / "none.json"), "none.json")
     check_refusal(in_process("bench", bundle, "--compare", good, good), "no bundle")
     check_refusal(in_process("bench", "--compare", good, good, "--fail-if-slower", "much"), "much")
-    longer = dataclasses.replace(make_document(), rows=[make_row(frames=60)])
+    for unused in (["--out", tmp_path / "c.json"], ["--layers"], ["--against", "pytorch"], ["--video", "0"]):
+        refused = in_process("bench", "--compare", good, good, *unused)
+        check_refusal(refused, f"--compare measures nothing: leave {unused[0]} out")
+    longer = Document("now", "gaitedge bench", "b", "ab", {}, {}, [make_row(frames=60)])
     write_document(longer, other)
     check_refusal(
         in_process("bench", "--compare", good, other), "no rows of the two profiles can be compared"
     )
     assert in_process("bench").status == 2
+
+
+def test_another_network_is_refused_before_anything_is_measured(bundle: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.gait"
+    config = Bundle.open(bundle).config
+    bundle_of(dataclasses.replace(config, embedding_dim=2 * config.embedding_dim)).save(other)
+    check_refusal(
+        in_process("bench", bundle, "--against", other), "that is another network, not the same work"
+    )
+
+
+def test_what_fails_after_the_sweep_loses_nothing_that_was_measured(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "rows.csv")
+
+    out, rows = tmp_path / "a.json", tmp_path / "rows.csv"
+    monkeypatch.setattr("gaitedge.profiling.csv_file.write_csv", full)
+    done = in_process("bench", bundle, "--frames", 3, *QUICK, "--csv", rows, "--json")
+    assert done.status == 1
+    assert done.stderr == (
+        "gaitedge: No space left on device: rows.csv; make room there and run the command again\n"
+    )
+    assert len(json.loads(done.stdout)["rows"]) == 1  # it is told, although it could not be written
+
+    def interrupted(*_: object, **__: object) -> Document:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gaitedge.profiling.details.add_layers", interrupted)
+    done = in_process("bench", bundle, "--frames", 3, *QUICK, "--layers", "--out", out)
+    assert done.status == 1
+    assert done.stderr.startswith("gaitedge: interrupted; what was finished before is kept")
+    assert "end to end" in done.stdout
+    assert not out.exists()
+    assert len(unfinished(out).read_bytes().splitlines()) == 3  # the next try goes on from these
+
+
+def test_a_path_with_line_breaks_makes_a_profile_that_can_be_read(bundle: Path, tmp_path: Path) -> None:
+    odd, out, page = tmp_path / "a\nb\x1b[31m\udcff.gait", tmp_path / "a.json", tmp_path / "a.html"
+    odd.write_bytes(bundle.read_bytes())
+    done = succeed("bench", odd, "--frames", 3, *QUICK, "--out", out, "--html", page)
+    assert read_document(out).bundle.endswith("a\\nb\\x1b[31m\\udcff.gait")
+    assert "\x1b" not in done.stdout
+    assert "udcff.gait" in page.read_text("utf-8")
+    succeed("bench", "--compare", out, out)
 
 
 def test_where_nothing_can_be_measured_nothing_is_written(bundle: Path, tmp_path: Path) -> None:
@@ -204,5 +306,4 @@ def test_where_nothing_can_be_measured_nothing_is_written(bundle: Path, tmp_path
         "bench", bundle, *QUICK, "--engine", "tensorrt", "--out", out, "--html", tmp_path / "a.html"
     )
     check_refusal(done, "nothing could be measured: ", "TensorRT")
-    assert not out.exists()
-    assert not (tmp_path / "a.html").exists()
+    assert list(tmp_path.iterdir()) == []  # and the next time is not told what failed this time

@@ -17,7 +17,7 @@ from gaitedge.bundle import FOLD_GRAPH, Bundle, make_bundle
 from gaitedge.config import GaitPartConfig
 from gaitedge.engines import graph_for, load
 from gaitedge.engines.executed import Executed, Share, shares
-from gaitedge.engines.openvino import has_bf16
+from gaitedge.engines.openvino import OpenVINOEngine, has_bf16
 from gaitedge.engines.timing import LayerTimer, TimedEmbedder
 from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.export.graph import LETTER, Plan, build_graph
@@ -103,6 +103,17 @@ def test_each_product_is_in_a_layer_that_multiplies(
     assert [layer for layer in found.layers if layer.feeds and layer.nodes] == []
     assert found.total_ms is not None
     assert 0 < sum(layer.ms for layer in found.layers) < 1.5 * found.total_ms
+
+
+def test_what_openvinos_counters_round_evens_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load(bundle_of(SMALL), "openvino", 1, layers=True)
+    assert isinstance(engine, OpenVINOEngine)
+    engine.embed(CALLS[0])
+    (name, *_) = [name for name, (_, ms) in engine._counters().items() if ms]
+    readings = iter([4.0, 3.0, 3.0, 6.0])  # before and after of two turns: the second one's mean was rounded
+    monkeypatch.setattr(engine, "_counters", lambda: {name: ("Convolution", next(readings))})
+    spent = [engine.layer_times(CALLS).layers[0].ms for _ in range(2)]
+    assert sum(spent) == pytest.approx(6.0 - 4.0)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -81,7 +81,10 @@ class Scripted:
         self.order.append(self.letter)
         return self.took()
 
-    def stop(self) -> None:
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.order.append(f"end of {self.letter}")
 
 

@@ -11,9 +11,10 @@ import pytest
 from timings import draw_times
 
 from gaitedge.errors import InputError
-from gaitedge.profiling.comparison import Comparison, compare, parse_share, slower_than
+from gaitedge.profiling.comparison import Comparison, compare
 from gaitedge.profiling.document import Configuration, Document, Energy, Figures, Memory, Row
 from gaitedge.profiling.figures import summarize
+from gaitedge.profiling.gate import slower_than
 
 FP32 = Configuration("openvino", "fp32", "exported", 1, 30, 4, 1)
 INT8 = dataclasses.replace(FP32, precision="int8")
@@ -319,25 +320,3 @@ def test_a_slower_machine_fails_nobody() -> None:
     comparison = compared(a_row(ms=10), a_row(ms=12, seed=1, control=1.2))
     assert 1 / comparison.pairs[0].end_to_end.high > 1.05
     assert slower_than(comparison, 0.05) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "share"),
-    [("5%", 0.05), (" 5 % ", 0.05), ("0.05", 0.05), ("0", 0.0), ("150%", 1.5), ("1e-2", 0.01)],
-)
-def test_shares_are_read_as_people_write_them(text: str, share: float) -> None:
-    assert parse_share(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "%", "five", "-5%", "-0.1", "nan", "inf%", "5%%", "5% or so", "٥%", "5\n%5"]
-)
-def test_other_shares_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"written as 5% or 0\.05, not") as caught:
-        parse_share(text)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_number_that_forgot_its_percent_sign_is_asked_for() -> None:
-    with pytest.raises(InputError, match=r"a share of 5 is 500 %: write 5% or 0\.05"):
-        parse_share("5")

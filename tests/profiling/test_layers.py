@@ -138,6 +138,26 @@ def test_two_launches_are_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.ran >= 3
 
 
+@pytest.mark.parametrize(("precision", "is_told"), [("fp16", True), ("int8", False)])
+def test_bytes_of_kernels_are_told_where_their_graph_has_their_types(
+    precision: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches = [
+        told("frame_network", "network", precision, ms=0.03),
+        told("micro_motion", "motion fc", precision, ms=0.01),
+    ]
+    engine = FakeEngine("cuda", precision, launches)
+    monkeypatch.setattr(module, "load", lambda *arguments, **options: engine)
+    monkeypatch.setattr(module, "_TURN_S", 0.0)
+    roofline = Roofline(precision, 1e12, 1e11, "by hand")
+    found = measure_layers(
+        bundle_of(PAPER), configuration("cuda", precision), 0, seconds=0.001, roofline=roofline
+    )
+    checked(found)
+    assert {block.bytes is not None for block in found.blocks if block.macs} == {is_told}
+    assert {block.roofline_share is not None for block in found.blocks if block.ms} == {is_told}
+
+
 def test_an_engine_that_cannot_tell_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent(FakeEngine):
         layer_times = None  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from profiling_cases import FakeRunner
 from stores import fill
 
 from gaitedge.errors import BundleError, InputError
+from gaitedge.machine.environment import environment
 from gaitedge.profiling.document import Document
 from gaitedge.profiling.profile import profile
 from gaitedge.profiling.schema import read_document, write_document
@@ -137,13 +138,29 @@ def test_what_was_measured_is_not_measured_again(bundle: Path, tmp_path: Path) -
     assert len(first.asked) == 10
     assert unfinished(out).exists()  # until the caller has written the profile
     again = FakeRunner()
-    assert fake(bundle, again, batches=(1, 2), out=out).rows == found.rows
+    resumed = fake(bundle, again, batches=(1, 2), out=out)
+    assert resumed.rows == found.rows
+    assert resumed.warnings == ["10 of 10 repeats are of an earlier run that was interrupted"]
     assert again.asked == []
     for others in ({"batches": (1, 4)}, {"batches": (1, 2), "seconds": 1.0}, {"batches": (1, 2), "seed": 5}):
         runner = FakeRunner()
         (warning,) = fake(bundle, runner, out=out, **others).warnings
         assert "was of other settings" in warning
         assert len(runner.asked) == 10
+
+
+@pytest.mark.parametrize("what", ["cores", "governor", "gpus", "nvidia_driver", "jetson", "packages"])
+def test_another_machine_is_another_sweep(
+    what: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "profile.json"
+    fake(bundle, out=out)
+    machine = {**environment(), what: "another"}
+    monkeypatch.setattr("gaitedge.profiling.profile.environment", lambda: machine)
+    runner = FakeRunner()
+    (warning,) = fake(bundle, runner, out=out).warnings
+    assert "another machine" in warning
+    assert len(runner.asked) == 5
 
 
 def test_another_bundle_is_another_sweep(bundle: Path, tmp_path: Path) -> None:

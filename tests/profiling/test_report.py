@@ -84,6 +84,14 @@ def test_what_was_not_measured_has_no_section() -> None:
     assert {"summary", "latency", "environment", "method"} <= set(found.ids)
 
 
+def test_a_sensor_that_saw_no_work_is_not_taken_for_none() -> None:
+    document = make_document()
+    for sensor, why in ((None, "no sensor that may be read"), ("RAPL, package-0", "no more than idle")):
+        row = dataclasses.replace(document.rows[0], energy=Energy(sensor, absent="so it is"))
+        alone = dataclasses.replace(document, rows=[row], best=None, against=None, layers=None)
+        assert f">{why}<" in make_report(alone)
+
+
 def test_the_figures_are_in_the_page_without_its_script() -> None:
     document = make_document()
     text = " ".join(page(document).text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import importlib.resources
 import json
 import types
@@ -115,6 +116,10 @@ def broken(*path: str | int, value: object) -> dict[str, Any]:
         (broken("rows", 0, "samples_ms", 0, 0, value=None), r"rows\[0\]\.samples_ms\[0\]\[0\] is None"),
         (broken("bundle", value="a\nb"), "bundle is no text on one line"),
         (broken("rows", 0, "configuration", value=...), r"rows\[0\]\.configuration is missing"),
+        (broken("rows", 0, "samples_ms", 1, 7, value=1e308), r"samples_ms\[1\]\[7\] is 1e\+308, no number"),
+        (broken("rows", 0, "memory", "process_peak", value=10**400), "process_peak has 401 digits"),
+        (broken("environment", value=functools.reduce(lambda deep, _: {"a": deep}, range(50), {})), "nested"),
+        (broken("best", "throughput", value=99), r"best\.throughput is 99, and there are \d+ rows"),
         (broken("against", "speedup", "low", value=True), r"against\.speedup\.low is True"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from bundles import SMALL, bundle_of
 from profiling_cases import LOADED, SETTINGS, FakeRunner, repeat_of, wanted
 
-from gaitedge.errors import BundleError, MachineError
+from gaitedge.errors import BundleError, InputError, MachineError
 from gaitedge.profiling.document import Best, Row
 from gaitedge.profiling.repeat import Repeat, Wanted
 from gaitedge.profiling.row import failed_row, make_row
@@ -72,6 +72,24 @@ def test_a_row_that_fails_costs_itself_alone(
     assert [row.configuration.precision for row in rows] == ["fp32"] * 3  # of the others where it did not say
 
 
+def test_repeats_without_end_begin_at_once(variants: Variants) -> None:
+    with pytest.raises(ZeroDivisionError):
+        sweep(variants, ROWS, SETTINGS, 10**12, None, None, FakeRunner({2: ZeroDivisionError()}))
+
+
+def test_a_bundle_that_is_replaced_meanwhile_ends_the_sweep(variants: Variants, tmp_path: Path) -> None:
+    class Replacing(FakeRunner):
+        def __call__(self, bundle: Path, *arguments: object) -> Repeat:
+            if len(self.asked) == 2:
+                bundle_of(SMALL, seed=1).save(bundle)
+            return super().__call__(bundle, *arguments)  # type: ignore[arg-type]
+
+    with UnfinishedSweep(tmp_path / "unfinished", "key") as saved:
+        with pytest.raises(InputError, match=r"walkers\.gait was replaced or taken away"):
+            sweep(variants, ROWS, SETTINGS, 2, saved, None, Replacing())
+        assert [entry["row"] for entry in saved.entries] == [0, 1]  # not the one that may be of the other
+
+
 def test_a_bug_is_no_row(variants: Variants) -> None:
     with pytest.raises(ZeroDivisionError):
         sweep(variants, ROWS, SETTINGS, 1, None, None, FakeRunner({2: ZeroDivisionError()}))
@@ -87,14 +105,16 @@ def test_an_interrupted_sweep_goes_on(after: int, variants: Variants, tmp_path: 
 
     failing: dict[int, BaseException] = {2: MachineError("no memory")}
     path = tmp_path / "unfinished"
-    with pytest.raises(KeyboardInterrupt):
-        sweep(variants, ROWS, SETTINGS, 3, UnfinishedSweep(path, "key"), None, Interrupted(failing))
+    with UnfinishedSweep(path, "key") as saved, pytest.raises(KeyboardInterrupt):
+        sweep(variants, ROWS, SETTINGS, 3, saved, None, Interrupted(failing))
     runner, whole = FakeRunner(failing), FakeRunner(failing)
-    found = sweep(variants, ROWS, SETTINGS, 3, UnfinishedSweep(path, "key"), None, runner)
+    with UnfinishedSweep(path, "key") as saved:
+        found = sweep(variants, ROWS, SETTINGS, 3, saved, None, runner)
     assert found == sweep(variants, ROWS, SETTINGS, 3, None, None, whole)
     assert runner.asked == whole.asked[after:]
     once_more = FakeRunner()
-    assert sweep(variants, ROWS, SETTINGS, 3, UnfinishedSweep(path, "key"), None, once_more) == found
+    with UnfinishedSweep(path, "key") as saved:
+        assert sweep(variants, ROWS, SETTINGS, 3, saved, None, once_more) == found
     assert once_more.asked == []
 
 

@@ -54,8 +54,8 @@ def layers(document: Document) -> str | None:
     ]
     apart = 100 * (found.sum_ms / found.total_ms - 1) if found.total_ms else 0.0
     cost = ""
-    if found.plain_ms:
-        cost = f" The layers' clocks cost {100 * (found.total_ms / found.plain_ms - 1):+.1f} %."
+    if found.clock_cost is not None:
+        cost = f" The layers' clocks cost {100 * found.clock_cost:+.1f} %."
     return section(
         "layers",
         "Blocks and layers",
@@ -86,7 +86,10 @@ def roofline(document: Document) -> str | None:
         "Roofline",
         f"What this machine reached in {measured.precision}: "
         f"{quantity(measured.macs_per_second / 1e9)} GMAC/s and "
-        f"{quantity(measured.bytes_per_second / 1e9)} GB/s ({measured.how}).",
+        f"{quantity(measured.bytes_per_second / 1e9)} GB/s ({measured.how}). "
+        "A block's bytes are those of its graph: it may lie above the line where caches hold them, "
+        "or where this machine was busy while the line was measured. A block that multiplies in another type "
+        "has no share.",
         '<div class="chart">'
         + charts.roofline(points, measured.macs_per_second, measured.bytes_per_second, "Roofline")
         + "</div>",

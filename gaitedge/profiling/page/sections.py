@@ -78,7 +78,8 @@ def summary(document: Document) -> str:
     if row.energy is not None:
         joules = row.energy.joules_a_sequence
         if joules is None:
-            cards.append(("energy", "–", "", "no sensor that may be read"))
+            why = "no sensor that may be read" if row.energy.sensor is None else "no more than idle"
+            cards.append(("energy", "–", "", why))
         else:
             watts = f"{quantity(row.energy.average_watts)} W, idle {quantity(row.energy.idle_watts)} W"
             cards.append(("energy", quantity(joules), "J/sequence", watts))

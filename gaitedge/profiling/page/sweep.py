@@ -76,11 +76,8 @@ def row_panels(document: Document) -> str:
 
 def headline(document: Document) -> int | None:
     """The row whose numbers stand at the top."""
-    if document.best is not None:
-        chosen = document.best.within_bound
-        chosen = document.best.throughput if chosen is None else chosen
-        if chosen is not None:
-            return chosen
+    if document.best is not None and document.best.row is not None:
+        return document.best.row
     return next((number for number, row in enumerate(document.rows) if row.figures is not None), None)
 
 
