@@ -57,8 +57,8 @@ def test_a_sweep_leaves_its_files_and_says_what_is_best(
 
 def test_layers_and_pytorch_in_turns(bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    out = tmp_path / "deep.json"
-    done = succeed("bench", bundle, *QUICK, "--frames", 5, "--layers", "--against", "pytorch", "--out", out)
+    out, once = tmp_path / "deep.json", [*QUICK, "--repeats", 1]  # PyTorch is slow to start
+    done = succeed("bench", bundle, *once, "--frames", 5, "--layers", "--against", "pytorch", "--out", out)
     document = read_document(out)
     assert document.layers is not None
     assert {"FConv1", "HP", "TP", "FC"} <= {block.name for block in document.layers.blocks}

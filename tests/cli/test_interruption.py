@@ -286,6 +286,8 @@ def test_a_command_in_the_background_ignores_ctrl_c(bundle: Path) -> None:
         bundle,
         "--seconds",
         0.5,
+        "--repeats",
+        2,
         "--json",
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )

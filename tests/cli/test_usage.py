@@ -55,7 +55,7 @@ def test_json_is_all_that_stands_on_stdout(
         ["enroll", bundle, tmp_path / "new.db", store, "--set-threshold"],
         ["identify", bundle, people, f"{store}:001/nm-01/090"],
         ["identify", bundle, people, store],
-        ["bench", bundle, "--seconds", "0.01"],
+        ["bench", bundle, "--seconds", "0.01", "--repeats", "2"],
         ["eval", bundle, store],
         ["eval", weights, store],
         ["doctor"],

@@ -73,9 +73,8 @@ def decisions(text: str) -> list[tuple[str, str | None, bool]]:
 def test_a_trace_of_the_watch_is_written_at_its_end(
     walkers: Path, known: Path, film: Path, tmp_path: Path
 ) -> None:
-    plain = succeed("watch", walkers, known, film)
     done = succeed("watch", walkers, known, film, "--trace", tmp_path / "trace.json")
-    assert decisions(done.stdout) == decisions(plain.stdout)
+    assert decisions(done.stdout) == [("settled", "anna", False), ("final", "anna", False)]  # as without
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     stages = {event["name"] for event in events if event["ph"] == "X"}
     assert stages == {"decode", "segment", "track", "align", "embed", "match", "wait"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,41 +98,58 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert figures(run) == figures(straight)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
-@pytest.mark.parametrize("write", [1, 2, 3, 4, 5, 6, 7])
-def test_a_kill_in_the_middle_of_a_write_costs_nothing(
-    store: Store, straight: Path, write: int, tmp_path: Path
-) -> None:
-    """The process kills itself while the n-th file is written, when half of it is on the disk.
+WRITES = range(1, 8)
 
-    run.json and log.jsonl are the first two, then weights and checkpoint by turns.
+
+@pytest.fixture(scope="module")
+def killed(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training for each of WRITES that killed itself while that file was written: half of it is there.
+
+    Each is a fork of one process, which loads PyTorch once.
     """
-    run = tmp_path / "run"
+    folder = tmp_path_factory.mktemp("killed")
     code = f"""
     import os, signal
     from pathlib import Path
+    import torch._dynamo  # which an optimizer loads
+    from torch.utils.tensorboard import SummaryWriter
     import gaitedge.files as files
+    from gaitedge.config import GaitPartConfig
+    from gaitedge.data.store import Store
+    from gaitedge.training.loop import RunOptions, train
+    from gaitedge.training.presets import Recipe
     writes, fsync = [], os.fsync
 
     def cut(descriptor):
         writes.append(1)
-        if len(writes) == 2 * {write} - 1:  # a file, then its folder
+        if len(writes) == 2 * write - 1:  # a file, then its folder
             os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
             fsync(descriptor)
             os.kill(os.getpid(), signal.SIGKILL)
         fsync(descriptor)
 
     files.os.fsync = cut
-    from gaitedge.config import GaitPartConfig
-    from gaitedge.data.store import Store
-    from gaitedge.training.loop import RunOptions, train
-    from gaitedge.training.presets import Recipe
-    train(Store({str(store.path)!r}), Path({str(run)!r}), {QUICK!r}, {SMALL!r}, options={OPTIONS!r})
+    for write in {list(WRITES)!r}:
+        child = os.fork()
+        if not child:
+            run = Path({str(folder)!r}) / str(write)
+            train(Store({str(store.path)!r}), run, {QUICK!r}, {SMALL!r}, options={OPTIONS!r})
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * len(WRITES), done.stderr
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX")
+@pytest.mark.parametrize("write", WRITES)
+def test_a_kill_in_the_middle_of_a_write_costs_nothing(
+    store: Store, straight: Path, killed: Path, write: int, tmp_path: Path
+) -> None:
+    """run.json and log.jsonl are the first two files, then weights and checkpoint by turns."""
+    run = Path(shutil.copytree(killed / str(write), tmp_path / "run"))
     assert any(".part" in path.name for path in run.rglob("*"))  # it was in the middle
     again = train(store, run, QUICK, SMALL, options=OPTIONS)
     assert again.went_on_from == {1: 0, 2: 0, 3: 0, 4: 0, 5: 4, 6: 4, 7: 8}[write]
@@ -181,13 +199,22 @@ def test_what_is_measured_on_the_way_is_what_evaluate_measures(store: Store, tmp
         )
 
 
+JUDGED = RunOptions(evaluate_every=4, checkpoint_every=4, log_every=2, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def judged(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training that was evaluated on the way, and nobody disturbed."""
+    run = tmp_path_factory.mktemp("judged") / "run"
+    train(store, run, QUICK, SMALL, options=JUDGED)
+    return run
+
+
 @pytest.mark.parametrize("at", [4, 12])
 def test_an_evaluation_that_is_interrupted_is_made_up_for(
-    store: Store, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, judged: Path, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes after its checkpoint, and at the last iteration nothing comes after it."""
-    options = RunOptions(evaluate_every=4, checkpoint_every=4, log_every=2, device="cpu")
-    train(store, tmp_path / "straight", QUICK, SMALL, options=options)
     calls = []
 
     def interrupted(*arguments: Any) -> dict[str, float]:
@@ -198,10 +225,10 @@ def test_an_evaluation_that_is_interrupted_is_made_up_for(
 
     monkeypatch.setattr("gaitedge.training.loop.judge", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(store, tmp_path / "run", QUICK, SMALL, options=options)
+        train(store, tmp_path / "run", QUICK, SMALL, options=JUDGED)
     monkeypatch.undo()
-    assert train(store, tmp_path / "run", QUICK, SMALL, options=options).went_on_from == at
-    assert figures(tmp_path / "run") == figures(tmp_path / "straight")
+    assert train(store, tmp_path / "run", QUICK, SMALL, options=JUDGED).went_on_from == at
+    assert figures(tmp_path / "run") == figures(judged)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(store: Store, tmp_path: Path) -> None:
