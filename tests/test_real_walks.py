@@ -82,12 +82,12 @@ def test_every_sequence_comes_through(prepared: tuple[Preparation, Path]) -> Non
 
 
 def test_int8_embeds_real_walks_as_fp32_does(box: Path, prepared: tuple[Preparation, Path]) -> None:
-    """By a calibration that has seen synthetic walkers alone; four people, one of them in all conditions."""
-    _, found = verify_targets(box, prepared[1], "cpu-fp32,cpu-int8", subjects="005,006,007,010")
+    """By a calibration that has seen synthetic walkers alone."""
+    _, found = verify_targets(box, prepared[1], "cpu-fp32,cpu-int8")
     assert found.distance is not None
     print(f"\nINT8 against FP32, {found.sequences} real walks: cosine {found.mean_cosine:.6f} in the mean,")
     print(f"{found.minimum_cosine:.6f} at least; largest change of a distance {found.distance.change:.4f}")
-    assert found.sequences == 143
+    assert found.sequences == 297
     assert found.mean_cosine >= 0.995
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from bundles import SMALL, bundle_of
+from candidates import with_little_memory
 from numpy.typing import NDArray
 from processes import linux
 from profiling_cases import wanted
@@ -17,7 +17,7 @@ from gaitedge.errors import InputError, MachineError
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.profiling import repeat as module
 from gaitedge.profiling.document import Energy
-from gaitedge.profiling.repeat import Loaded, Repeat, Settings, Wanted, repeat
+from gaitedge.profiling.repeat import Loaded, Repeat, Settings, repeat
 from gaitedge.profiling.turns import Worker
 
 QUICK = Settings(0.01, 0.0, None, 0, False)
@@ -153,16 +153,6 @@ def test_a_call_that_ends_early_is_no_fast_one(
     next(turns)
     with pytest.raises(MachineError, match="openvino gives no embeddings of 2 sequences of 30 frames"):
         next(turns)
-
-
-def with_little_memory(bundle: Path, row: Wanted, settings: Settings) -> Generator[Any, None, None]:
-    import resource
-
-    turns = repeat(bundle, row, settings, 0)
-    yield next(turns)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + (256 << 20), -1))
-    yield next(turns)
 
 
 @linux

@@ -6,43 +6,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from candidates import counting, dying, leaving, pid, raising
 from processes import ended, finish, group_of, linux, start, until
 
 from gaitedge.errors import BundleError, MachineError
 from gaitedge.profiling.turns import Worker
-
-
-def counting(first: int) -> Generator[int, None, None]:
-    while True:
-        yield first
-        first += 1
-
-
-def pid() -> Generator[int, None, None]:
-    while True:
-        yield os.getpid()
-
-
-def raising(error: BaseException, turns: int) -> Generator[int, None, None]:
-    yield from range(turns)
-    raise error
-
-
-def dying(how: int, turns: int) -> Generator[int, None, None]:
-    yield from range(turns)
-    os.kill(os.getpid(), how)
-    time.sleep(60)
-    yield -1
-
-
-def leaving(status: int) -> Generator[int, None, None]:
-    os._exit(status)
-    yield -1
 
 
 def test_turns_follow_what_it_was_ready_with() -> None:
