@@ -84,7 +84,7 @@ class UnfinishedSweep:
                 os.lseek(descriptor, self._whole, os.SEEK_SET)
                 _write(descriptor, lines)
                 os.fsync(descriptor)
-        except BaseException:
+        except OSError:
             if first:
                 self.close()
                 self._path.unlink(missing_ok=True)  # else a full disk would keep a file of nothing

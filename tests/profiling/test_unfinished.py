@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,40 @@ def test_a_kill_at_any_byte_costs_the_last_line_at_most(tmp_path: Path) -> None:
             assert found.entries == ENTRIES[: sum(end <= size for end in ends)]
             found.add("the next")
         assert entries_of(path) == [*found.entries[:-1], "the next"]
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "kept"),
+    [
+        ("ftruncate", 1, 0),
+        ("ftruncate", 2, 1),
+        ("write", 1, 0),
+        ("write", 2, 1),
+        ("fsync", 1, 1),
+        ("fsync", 2, 1),  # of the folder
+        ("fsync", 3, 2),
+    ],
+)
+def test_an_interrupt_costs_what_is_not_written_yet(
+    call: str, number: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, work, calls = tmp_path / "file", getattr(os, call), itertools.count(1)
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return work(*arguments)
+
+    def measure() -> None:
+        with UnfinishedSweep(path, "key") as saved:
+            for entry in ENTRIES:
+                saved.add(entry)
+
+    with monkeypatch.context() as context:
+        context.setattr(os, call, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure()
+    assert entries_of(path) == ENTRIES[:kept]
 
 
 def test_another_sweeps_file_is_replaced_once_there_is_something(tmp_path: Path) -> None:
