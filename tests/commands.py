@@ -44,7 +44,7 @@ def in_process(*arguments: object) -> Done:
 def apart(*arguments: object, **options: Any) -> Done:
     """Run a command in a process of its own; options as subprocess.run takes them."""
     command = [*COMMAND, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, **options)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
