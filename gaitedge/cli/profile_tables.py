@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gaitedge.cli.console import say, table
+from gaitedge.profiling.page.parts import FIGURES, all_warnings, name_row, shown
 
 if TYPE_CHECKING:
     from gaitedge.profiling.comparison import Comparison
@@ -16,8 +17,6 @@ __all__ = ["show", "show_comparison"]
 
 def show(document: Document) -> None:
     """Print a profile: its rows, of the row that is looked into all figures, and what else it holds."""
-    from gaitedge.profiling.page.parts import all_warnings
-
     measured = [row for row in document.rows if row.figures is not None]
     if len(document.rows) == 1 and measured:
         say(measured[0].description)
@@ -41,8 +40,8 @@ def show_comparison(comparison: Comparison) -> None:
     rows = [
         [
             _pair_name(pair.before, pair.after),
-            _ms(pair.before_ms),
-            _ms(pair.after_ms),
+            shown(pair.before_ms),
+            shown(pair.after_ms),
             f"{pair.end_to_end.ratio:.3f}×",
             f"{pair.end_to_end.low:.3f} to {pair.end_to_end.high:.3f}",
             pair.verdict,
@@ -55,7 +54,7 @@ def show_comparison(comparison: Comparison) -> None:
         rows,
     )
     for unpaired in comparison.unpaired:
-        say(f"not compared, {unpaired.side}: {_name(unpaired.configuration)}: {unpaired.why}")
+        say(f"not compared, {unpaired.side}: {name_row(unpaired.configuration)}: {unpaired.why}")
     for note in dict.fromkeys(
         [*comparison.notes, *(note for pair in comparison.pairs for note in pair.notes)]
     ):
@@ -63,13 +62,11 @@ def show_comparison(comparison: Comparison) -> None:
 
 
 def _figures(row: Row) -> None:
-    from gaitedge.profiling.page.parts import FIGURES
-
     rows = []
     for field, name in FIGURES.items():
         found: Distribution | None = getattr(row.figures, field)
         if found is not None:
-            rows.append([name, found.runs, *map(_ms, _times(found)), f"{100 * found.variation:.1f}%"])
+            rows.append([name, found.runs, *map(shown, _times(found)), f"{100 * found.variation:.1f}%"])
     table(
         f"Latency in ms of {row.configuration.batch} × {row.configuration.frames} frames",
         ["", "runs", "min", "mean", "median", "p90", "p95", "p99", "max", "variation"],
@@ -82,8 +79,8 @@ def _figures(row: Row) -> None:
         [
             ["sequences a second", _number(row.sequences_per_second)],
             ["frames a second", _number(row.frames_per_second)],
-            ["load, ms", _ms(row.load_ms)],
-            ["first run, ms", _ms(row.first_run_ms)],
+            ["load, ms", shown(row.load_ms)],
+            ["first run, ms", shown(row.first_run_ms)],
             ["peak memory, MB", None if memory is None else _megabytes(memory.process_peak)],
             ["of that before the engine, MB", None if memory is None else _megabytes(memory.process_before)],
             *(
@@ -101,9 +98,9 @@ def _sweep(document: Document) -> None:
         end = None if row.figures is None else row.figures.end_to_end
         rows.append(
             [
-                _name(row.configuration),
-                None if end is None else _ms(end.median_ms),
-                None if end is None else _ms(end.p99_ms),
+                name_row(row.configuration),
+                None if end is None else shown(end.median_ms),
+                None if end is None else shown(end.p99_ms),
                 _number(row.sequences_per_second),
                 _number(row.frames_per_second),
                 None if row.memory is None else _megabytes(row.memory.process_peak),
@@ -116,7 +113,7 @@ def _sweep(document: Document) -> None:
     )
     for row in document.rows:
         if row.failed is not None:
-            say(f"not measured: {_name(row.configuration)}: {row.failed}")
+            say(f"not measured: {name_row(row.configuration)}: {row.failed}")
 
 
 def _best(document: Document) -> None:
@@ -127,17 +124,17 @@ def _best(document: Document) -> None:
         if best.within_bound is None:
             say(f"nothing has a p99 within {best.bound_ms:g} ms")
         else:
-            named = _name(document.rows[best.within_bound].configuration)
+            named = name_row(document.rows[best.within_bound].configuration)
             say(f"most frames a second with a p99 within {best.bound_ms:g} ms: {named}")
     if len(document.rows) > 1 and best.throughput is not None and best.latency is not None:
-        say(f"most frames a second: {_name(document.rows[best.throughput].configuration)}")
-        say(f"least p99: {_name(document.rows[best.latency].configuration)}")
+        say(f"most frames a second: {name_row(document.rows[best.throughput].configuration)}")
+        say(f"least p99: {name_row(document.rows[best.latency].configuration)}")
 
 
 def _energy(measured: list[Row]) -> None:
     rows = [
         [
-            _name(row.configuration),
+            name_row(row.configuration),
             row.energy.sensor,
             _number(row.energy.joules_a_sequence),
             _number(row.energy.joules_a_sequence_whole),
@@ -164,7 +161,7 @@ def _layers(document: Document) -> None:
     rows = [
         [
             block.name,
-            _ms(block.ms),
+            shown(block.ms),
             f"{100 * block.share:.1f}%",
             None if block.macs is None else f"{block.macs / 1e6:,.1f}",
             None if block.bytes is None else f"{block.bytes / 1e6:,.2f}",
@@ -173,10 +170,12 @@ def _layers(document: Document) -> None:
         ]
         for block in found.blocks
     ]
-    rows.append(["all layers", _ms(found.sum_ms), f"{100 * found.sum_ms / found.total_ms:.1f}%", *[None] * 4])
+    rows.append(
+        ["all layers", shown(found.sum_ms), f"{100 * found.sum_ms / found.total_ms:.1f}%", *[None] * 4]
+    )
     table(
-        f"Blocks of {_name(document.rows[found.row].configuration)}, by {found.source}; a call took "
-        f"{_ms(found.total_ms)} ms",
+        f"Blocks of {name_row(document.rows[found.row].configuration)}, by {found.source}; a call took "
+        f"{shown(found.total_ms)} ms",
         ["block", "ms", "share", "MMAC", "MB moved", "of the roofline", "bound by"],
         rows,
     )
@@ -198,10 +197,10 @@ def _against(document: Document) -> None:
     table(
         "In turns, end to end, ms",
         ["", "runs", "min", "mean", "median", "p90", "p95", "p99", "max"],
-        [[found.name, found.figures.end_to_end.runs, *map(_ms, _times(found.figures.end_to_end))]],
+        [[found.name, found.figures.end_to_end.runs, *map(shown, _times(found.figures.end_to_end))]],
     )
     say(
-        f"{_name(row.configuration)} against {found.name}: {found.verdict}, {speed.ratio:.2f}× "
+        f"{name_row(row.configuration)} against {found.name}: {found.verdict}, {speed.ratio:.2f}× "
         f"(95 % interval {speed.low:.2f} to {speed.high:.2f}); embeddings differ by "
         f"{found.largest_difference:.1e} at most"
     )
@@ -217,11 +216,11 @@ def _stages(document: Document) -> None:
         [
             [
                 stage.name,
-                _ms(stage.ms_a_frame),
+                shown(stage.ms_a_frame),
                 f"{100 * stage.share:.1f}%",
                 stage.times.runs,
-                _ms(stage.times.median_ms),
-                _ms(stage.times.p99_ms),
+                shown(stage.times.median_ms),
+                shown(stage.times.p99_ms),
             ]
             for stage in found.stages
         ],
@@ -240,21 +239,9 @@ def _times(found: Distribution) -> tuple[float, ...]:
     )
 
 
-def _name(configuration: Configuration) -> str:
-    from gaitedge.profiling.page.parts import name_row
-
-    return name_row(configuration)
-
-
 def _pair_name(before: Configuration, after: Configuration) -> str:
     other = [str(value) for name, value in vars(before).items() if value != getattr(after, name)]
-    return _name(after) + (f" (before: {', '.join(other)})" if other else "")
-
-
-def _ms(value: float | None) -> str | None:
-    if value is None:
-        return None
-    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
+    return name_row(after) + (f" (before: {', '.join(other)})" if other else "")
 
 
 def _number(value: float | None) -> str | None:

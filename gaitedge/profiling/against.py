@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from gaitedge.bundle import Bundle
 from gaitedge.engines import load
-from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.errors import InputError, require
 from gaitedge.files import printable
 from gaitedge.machine.cpu import usable_cores
 from gaitedge.profiling.bootstrap import paired_interval, verdict
 from gaitedge.profiling.document import Against, Configuration, Figures, Row
 from gaitedge.profiling.figures import summarize
+from gaitedge.profiling.inputs import make_inputs
 from gaitedge.profiling.runtime_errors import runtime_errors
 from gaitedge.profiling.turns import Worker
 
@@ -41,7 +41,6 @@ Inputs = Sequence[NDArray[np.uint8]]
 
 PYTORCH = "pytorch"
 _WHY = "a comparison with PyTorch"
-_INPUTS = 4
 _TIMED = 3  # calls of a turn
 _LEAST_TIMES = 2  # A B B A, of a start; five where there is one start
 
@@ -166,8 +165,7 @@ def check_other(name: str) -> Path | None:
 
 def _inputs(wanted: Configuration, inputs: Inputs | None, seed: int) -> list[NDArray[np.uint8]]:
     if inputs is None:
-        rng = np.random.default_rng(seed)
-        return [draw_silhouettes(wanted.batch, wanted.frames, rng) for _ in range(_INPUTS)]
+        return make_inputs(None, wanted.batch, wanted.frames, seed, 0)
     shapes = {one.shape[:2] for one in inputs}
     if shapes != {(wanted.batch, wanted.frames)}:
         raise InputError(

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from gaitedge.bundle import Bundle
 from gaitedge.engines import Engine, check_batch, load
-from gaitedge.engines.inputs import draw_silhouettes
 from gaitedge.engines.timing import LayerTime, LayerTimer
 from gaitedge.errors import InputError, MachineError
 from gaitedge.export.network import Network
 from gaitedge.profiling.document import Configuration, Layers, Roofline
+from gaitedge.profiling.inputs import make_inputs
 from gaitedge.profiling.layer_blocks import graph_of, tells_bytes, to_blocks, to_layers
 from gaitedge.profiling.turns import PAUSE_S
 
 __all__ = ["measure_layers"]
 
-_INPUTS = 4  # different ones, taken in turn
 _TURN_S = 0.1  # of either engine; a session of ONNX Runtime is made for each
 _LEAST_TURNS = 3
 _SOURCES = {
@@ -111,8 +110,7 @@ def _calls(
     if batch < 1 or frames < 1:
         raise InputError(f"a call needs 1 sequence and 1 frame or more, not {batch} and {frames}")
     if inputs is None:
-        rng = np.random.default_rng(seed)
-        return [draw_silhouettes(batch, frames, rng) for _ in range(_INPUTS)]
+        return make_inputs(None, batch, frames, seed, 0)
     calls = [check_batch(silhouettes) for silhouettes in inputs]
     for silhouettes in calls:
         if silhouettes.shape[:2] != (batch, frames):

@@ -171,8 +171,7 @@ def _load(path: Path, wanted: Wanted, start: float) -> tuple[list[Engine], float
 
 def _check_works(engine: Engine, silhouettes: NDArray[np.uint8]) -> None:
     """Raise MachineError where an engine gives something else than embeddings of what it gets: a call that
-    ends early would be taken for a fast one. OpenVINO with one thread, asked for more than the memory holds,
-    raises nothing and gives what the call before it gave (2026.4.1)."""
+    ends early, as OpenVINO's did where memory was short, would be taken for a fast one."""
     embeddings, (batch, frames) = engine.embed(silhouettes), silhouettes.shape[:2]
     wanted = (batch, engine.config.parts, engine.config.embedding_dim)
     if embeddings.shape != wanted or not np.isfinite(embeddings).all():

@@ -194,7 +194,7 @@ def test_warnings_that_differ_in_numbers_alone_are_said_once() -> None:
         "begun anew",
         (
             "1 × 30 frames, openvino, fp32, exported, 2 threads: the times vary by 1.5%: end other programs "
-            "(and 2 others)"
+            "(and 2 more)"
         ),
     ]
     alone = dataclasses.replace(document, rows=rows[:1])

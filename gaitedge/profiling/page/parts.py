@@ -191,7 +191,7 @@ def all_warnings(document: Document) -> list[str]:
     more = {kind: len(named) - 1 for kind, named in kinds.items()}
     return [
         *dict.fromkeys(document.warnings),
-        *(named[0] + (f" (and {more[kind]} others)" if more[kind] else "") for kind, named in kinds.items()),
+        *(named[0] + (f" (and {more[kind]} more)" if more[kind] else "") for kind, named in kinds.items()),
     ]
 
 
