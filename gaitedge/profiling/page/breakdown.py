@@ -10,7 +10,6 @@ from gaitedge.profiling.page.parts import element, ms, name_row, quantity, secti
 
 __all__ = ["layers", "roofline", "stages"]
 
-_STAGES = ("decode", "segment", "track", "align", "embed", "match", "annotate")
 _WHAT = {
     "decode": "decoding the frame, on a thread of its own",
     "segment": "finding people's pixels",
@@ -20,6 +19,7 @@ _WHAT = {
     "match": "comparing with the gallery",
     "annotate": "drawing what was seen",
 }
+_STAGES = tuple(_WHAT)  # in the order in which a frame meets them
 
 
 def layers(document: Document) -> str | None:
